@@ -1,0 +1,1 @@
+"""Metrics with intervals, thresholds, comparison of runs, cost accounting."""

@@ -1,0 +1,1 @@
+"""Networks, the training module around them, and foreign models."""

@@ -1,0 +1,1 @@
+"""How stamps get in: the simulated survey, the DES autoscan archive, alert packets."""

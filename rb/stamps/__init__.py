@@ -1,0 +1,9 @@
+"""Stamps: the set on disk, scaling, stacking, splits and the DataModule.
+
+The DataModule is imported from `rb.stamps.datamodule`, because it needs torch and
+lightning, which take seconds to import.
+"""
+
+from rb.stamps.stampset import CHANNELS, STAMP_SIZE, StampSet, StampSetWriter
+
+__all__ = ["CHANNELS", "STAMP_SIZE", "StampSet", "StampSetWriter"]
