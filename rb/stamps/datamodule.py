@@ -1,0 +1,164 @@
+"""Stamps in batches: whole tensors gathered by index, no per-stamp Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from rb.stamps.scaling import InputSpec
+from rb.stamps.splits import Split
+from rb.stamps.stampset import StampSet
+
+
+class Batches:
+    """Batches of (inputs, labels), gathered from tensors or from the memory-mapped set.
+
+    Iterating gives the whole epoch; the order depends on `seed` and on the number of the
+    epoch alone, so that a run taken up again sees the batches that it would have seen.
+
+    Parameters
+    ----------
+    gather : callable
+        Maps an int64 index tensor to an input tensor.
+    labels : Tensor, (n,)
+        int64.
+    batch_size : int
+        The last batch is smaller, as in Keras.
+    shuffle : bool
+        Draw without replacement, else in order.
+    seed : int
+        With the epoch, fixes the order.
+    epoch : callable, optional
+        Gives the number of the current epoch.
+    """
+
+    def __init__(
+        self,
+        gather: Callable[[Tensor], Tensor],
+        labels: Tensor,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.gather = gather
+        self.labels = labels
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n = len(self.labels)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch()))
+            order = torch.randperm(n, generator=generator)
+        else:
+            order = torch.arange(n)
+        for start in range(0, n, self.batch_size):
+            rows = order[start : start + self.batch_size]
+            yield self.gather(rows), self.labels[rows]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Seed of one epoch, from the seed of the run."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+class StampDataModule(L.LightningDataModule):
+    """Training, validation and test batches of one stamp set for one kind of network.
+
+    Parameters
+    ----------
+    stamp_set : StampSet
+        Where the stamps come from.
+    split : Split
+        Which rows are used for what.
+    inputs : InputSpec
+        Channels, scaling and stacking that the network wants.
+    batch_size : int
+        For training; evaluation uses larger ones.
+    seed : int
+        Of the order of the batches.
+    memory : int
+        Bytes that prepared tensors may take. A larger training set is read and scaled batch
+        by batch from the memory-mapped file instead.
+
+    Raises
+    ------
+    UserError
+        If the set lacks a channel that the network needs.
+    """
+
+    def __init__(
+        self,
+        stamp_set: StampSet,
+        split: Split,
+        inputs: InputSpec,
+        *,
+        batch_size: int = 200,
+        seed: int = 1,
+        memory: int = 8 * 2**30,
+    ) -> None:
+        super().__init__()
+        inputs.check(stamp_set.channels, stamp_set.path.name)
+        self.stamp_set = stamp_set
+        self.split = split
+        self.inputs = inputs
+        self.batch_size = batch_size
+        self.seed = seed
+        self.memory = memory
+        self._gathers: dict[str, Callable[[Tensor], Tensor]] = {}
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether training and validation stamps are held as prepared tensors."""
+        rows = len(self.split.train) + len(self.split.val)
+        return 4 * rows * int(np.prod(self.inputs.shape)) <= self.memory
+
+    def gather(self, subset: str) -> Callable[[Tensor], Tensor]:
+        """Function from positions in `subset` to prepared inputs."""
+        if subset not in self._gathers:
+            rows = self.split[subset]
+            if self.in_memory:
+                prepared = self._prepare(rows)
+                self._gathers[subset] = lambda index: prepared.index_select(0, index)
+            else:
+                self._gathers[subset] = lambda index: self._prepare(rows[index.numpy()])
+        return self._gathers[subset]
+
+    def labels(self, subset: str) -> Tensor:
+        """int64 labels of `subset`."""
+        return torch.from_numpy(self.stamp_set.labels[self.split[subset]].astype(np.int64))
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled anew each epoch."""
+        return Batches(
+            self.gather("train"),
+            self.labels("train"),
+            self.batch_size,
+            shuffle=True,
+            seed=self.seed,
+            epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
+        )
+
+    def val_dataloader(self) -> Batches:
+        """In order, in batches large enough to keep the processor busy."""
+        return Batches(self.gather("val"), self.labels("val"), max(self.batch_size, 500))
+
+    def _prepare(self, rows: np.ndarray, chunk: int = 2048) -> Tensor:
+        # Reading in file order keeps the disk reading ahead; chunks keep raw stamps out of memory.
+        order = np.argsort(rows)
+        out = torch.empty((len(rows), *self.inputs.shape))
+        for start in range(0, len(rows), chunk):
+            part = order[start : start + chunk]
+            out[torch.from_numpy(part)] = self.inputs.prepare(self.stamp_set.stamps[rows[part]])
+        return out
