@@ -102,7 +102,7 @@ def display_rows(
         return [_number(result.cost_of(key), digits) for result in results]
 
     rows = [
-        ("inputs", "images the network sees", [_INPUTS[r.inputs] for r in results]),
+        ("inputs", "images that it sees", [_INPUTS[r.inputs] for r in results]),
         ("stamps", "labelled stamps evaluated", [f"{r.n_labelled:,}" for r in results]),
         ("accuracy", "share of right calls at the threshold", percents("accuracy")),
         ("AUC", "area under the ROC curve", [decimal(m["auc"]) for m in metrics]),
@@ -131,7 +131,7 @@ def display_rows(
             "prediction, median ± median deviation",
             [_time_per_stamp(result) for result in results],
         ),
-        ("parameters", "weights of the network", costs("parameters")),
+        ("parameters", "trained weights", costs("parameters")),
     ]
     if len({result.threshold for result in results}) > 1:
         rows.insert(
@@ -205,7 +205,7 @@ def worth_of_difference_image(comparison: Comparison) -> str:
         return f"The difference image is worth {points} of accuracy {place}: {accuracies}."
     if gain.high < 0:
         return (
-            f"The network without the difference image is better by {points} of accuracy "
+            f"The classifier without the difference image is better by {points} of accuracy "
             f"{place}: {accuracies}."
         )
     return (
