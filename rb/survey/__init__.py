@@ -1,0 +1,1 @@
+"""The simulated sky: scene, exposures, artefacts, subtraction, detection."""

@@ -1,0 +1,261 @@
+"""Find candidates in a difference image and measure them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from rb.stamps.stampset import STAMP_SIZE
+from rb.survey.settings import DetectionSettings
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Candidates of one frame, in the order in which they were found (by row, then column).
+
+    Attributes
+    ----------
+    x, y : ndarray of shape (n,)
+        Isophotal barycentres, px.
+    a, b : ndarray of shape (n,)
+        rms axes of the pixels above threshold, px.
+    flux, flux_err : ndarray of shape (n,)
+        PSF flux in ADU of the search image, with the noise of sky and sources.
+    flags : ndarray of int, shape (n,)
+        Extraction flags of SExtractor (Bertin & Arnouts 1996).
+    """
+
+    x: Array
+    y: Array
+    a: Array
+    b: Array
+    flux: Array
+    flux_err: Array
+    flags: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def select(self, keep: NDArray[np.bool_]) -> Detections:
+        """The candidates for which `keep` is true."""
+        return Detections(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Sources of the template: what a deep catalogue knows of the sky before the search image.
+
+    Attributes
+    ----------
+    x, y, a, b : ndarray of shape (n,)
+        Barycentres and rms axes, px.
+    flux, flux_err : ndarray of shape (n,)
+        Kron-like fluxes in ADU of the template.
+    """
+
+    x: Array
+    y: Array
+    a: Array
+    b: Array
+    flux: Array
+    flux_err: Array
+
+
+def moffat_stamp(fwhm: float, beta: float, dx: Array, dy: Array, half: int) -> Array:
+    """Unit-flux Moffat PSFs centred (dx, dy) px off the middle pixel, shape (n, side, side)."""
+    alpha = fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / beta) - 1.0))
+    u = np.arange(-half, half + 1, dtype=np.float64)
+    r2 = (u[None, None, :] - dx[:, None, None]) ** 2 + (u[None, :, None] - dy[:, None, None]) ** 2
+    profile = (1.0 + r2 / alpha**2) ** -beta
+    return profile / profile.sum(axis=(1, 2), keepdims=True)
+
+
+def measure_fwhm(
+    image: NDArray[np.float32], x: Array, y: Array, flux: Array, usable: NDArray[np.bool_]
+) -> float:
+    """FWHM in px of the PSF, from the most compact of the bright sources.
+
+    The radial profile about the barycentre falls to half its peak at FWHM/2; stars are the sources
+    for which it does so first, so a low quantile over bright sources is the PSF's.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width)
+        Image with its sky removed.
+    x, y, flux : ndarray of shape (n,)
+        Sources.
+    usable : ndarray of bool, shape (height, width)
+        Pixels that are not saturated.
+
+    Returns
+    -------
+    float
+        FWHM in px; NaN where there is no source to measure.
+    """
+    half = 12
+    widths = []
+    for i in np.argsort(-flux, kind="stable")[:60]:
+        row, column = round(float(y[i])), round(float(x[i]))
+        cut = np.s_[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1]
+        if image[cut].shape != (2 * half + 1, 2 * half + 1) or not usable[cut].all():
+            continue
+        u = np.arange(-half, half + 1)
+        r = np.hypot(u[None, :] - (x[i] - column), u[:, None] - (y[i] - row)).ravel()
+        values = image[cut].ravel()
+        # The central value: the quadratic through the innermost pixels.
+        core = r < 2.5
+        fit = np.polyfit(r[core] ** 2, values[core], 2)
+        peak = fit[-1]
+        if peak <= 0.0:
+            continue
+        order = np.argsort(r, kind="stable")
+        profile = np.convolve(values[order], np.ones(7) / 7.0, mode="valid") / peak
+        radii = r[order][3:-3]
+        below = np.flatnonzero(profile < 0.5)
+        if len(below) and below[0] > 0:
+            widths.append(2.0 * radii[below[0]])
+    return float(np.quantile(widths, 0.25)) if widths else float("nan")
+
+
+def find_reference(
+    template: NDArray[np.float32], noise: float, settings: DetectionSettings
+) -> Reference:
+    """Find the sources of the template.
+
+    Parameters
+    ----------
+    template : ndarray of shape (height, width)
+        The template, sky removed.
+    noise : float
+        Sky noise, ADU per px.
+    settings : DetectionSettings
+        ``reference_threshold`` in units of the noise.
+
+    Returns
+    -------
+    Reference
+        Sources in the order found.
+    """
+    image = np.ascontiguousarray(template, dtype=np.float32)
+    found = sep.extract(
+        image, settings.reference_threshold, err=noise, minarea=4, deblend_cont=0.002
+    )
+    x, y = found["x"], found["y"]
+    a = np.maximum(found["a"], 0.3)
+    b = np.clip(found["b"], 0.3, a)
+    # An ellipse of 3 rms axes (at least 3 px) holds nearly all the light, as a Kron aperture does.
+    scale = 3.0 * np.maximum(1.0, 1.0 / a)
+    flux, error, _ = sep.sum_ellipse(image, x, y, a, b, found["theta"], scale, err=noise, subpix=3)
+    return Reference(x, y, a, b, flux, error)
+
+
+def detect(
+    difference: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    fwhm: float,
+    settings: DetectionSettings,
+) -> Detections:
+    """Find positive sources in the difference image and measure them.
+
+    The image is filtered with the PSF and thresholded in units of the filtered noise of the sky.
+    As in a real pipeline that noise does not know of the shot noise of bright sources, so their
+    cores yield spurious peaks; the PSF flux's error does know, and a cut on the ratio follows.
+
+    Parameters
+    ----------
+    difference, variance : ndarray of shape (height, width)
+        Difference image and its variance, ADU.
+    mask : ndarray of bool, shape (height, width)
+        Pixels to leave out.
+    fwhm : float
+        Measured FWHM of the search image, px.
+    settings : DetectionSettings
+        Thresholds.
+
+    Returns
+    -------
+    Detections
+        Candidates whose stamp lies within the image.
+    """
+    image = np.ascontiguousarray(difference, dtype=np.float32)
+    background = sep.Background(image, mask=mask, bw=64, bh=64)
+    clean = image - background.back()
+    half = max(2, round(1.5 * fwhm))
+    u = np.arange(-half, half + 1)
+    sigma = fwhm / 2.3548
+    kernel = np.exp(-0.5 * (u[:, None] ** 2 + u[None, :] ** 2) / sigma**2)
+    found = sep.extract(
+        clean,
+        settings.threshold,
+        err=background.rms(),
+        mask=mask,
+        minarea=settings.min_area,
+        filter_kernel=kernel.astype(np.float32),
+        filter_type="matched",
+        deblend_cont=settings.deblend_contrast,
+    )
+    edge = STAMP_SIZE // 2
+    height, width = image.shape
+    column, row = np.rint(found["x"]).astype(int), np.rint(found["y"]).astype(int)
+    inside = (column >= edge) & (column < width - edge) & (row >= edge) & (row < height - edge)
+    found = found[inside]
+    flux, error = psf_flux(clean, variance, mask, found["x"], found["y"], fwhm)
+    detections = Detections(
+        x=found["x"],
+        y=found["y"],
+        a=found["a"],
+        b=found["b"],
+        flux=flux,
+        flux_err=error,
+        flags=found["flag"].astype(np.int64),
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        good = (flux / error >= settings.snr_min) & (
+            1.0 - detections.b / detections.a <= settings.max_ellipticity
+        )
+    return detections.select(good)
+
+
+def psf_flux(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    x: Array,
+    y: Array,
+    fwhm: float,
+    beta: float = 3.0,
+) -> tuple[Array, Array]:
+    """PSF flux and its error at given positions, by weighted least squares.
+
+    Parameters
+    ----------
+    image, variance : ndarray of shape (height, width)
+        Image and its variance, ADU.
+    mask : ndarray of bool, shape (height, width)
+        Pixels to leave out.
+    x, y : ndarray of shape (n,)
+        Positions, px, at least 1.5 FWHM from the edge.
+    fwhm, beta : float
+        Moffat PSF.
+
+    Returns
+    -------
+    flux, error : ndarray of shape (n,)
+        ADU. The error is infinite where every pixel is masked.
+    """
+    half = min(int(np.ceil(1.5 * fwhm)), STAMP_SIZE // 2)
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    u = np.arange(-half, half + 1)
+    cut = (row[:, None, None] + u[None, :, None], column[:, None, None] + u[None, None, :])
+    psf = moffat_stamp(fwhm, beta, x - column, y - row, half)
+    weight = np.where(mask[cut], 0.0, 1.0 / variance[cut])
+    norm = np.sum(weight * psf**2, axis=(1, 2))
+    flux = np.sum(weight * psf * image[cut], axis=(1, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(norm > 0, flux / norm, 0.0), 1.0 / np.sqrt(norm)

@@ -1,0 +1,152 @@
+"""Keep a frame: images as FITS with a WCS, the truth as a FITS table.
+
+Files of frame 12: ``00012_search.fits``, ``00012_template.fits``, ``00012_difference.fits`` and
+``00012_truth.fits``. Header keywords of the images, beside the WCS:
+
+========  =====================================================
+FRAME     frame number
+FIELD     name of the field
+IMTYPE    search, template or difference
+MAGZERO   zero point, magnitude of 1 ADU (measured)
+SEEING    FWHM of the PSF, arcsec
+SKYNOISE  noise of the blank sky, ADU per px
+NCOMBINE  number of exposures added
+BUNIT     ADU
+========  =====================================================
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rb.errors import UserError
+from rb.survey.exposures import Exposure
+from rb.survey.scene import Scene
+from rb.survey.wcs import Pointing
+
+IMAGES = ("search", "template", "difference")
+
+
+def frame_files(folder: Path, number: int) -> list[Path]:
+    """The files that one kept frame consists of."""
+    return [folder / f"{number:05d}_{name}.fits" for name in (*IMAGES, "truth")]
+
+
+def write_frame(
+    folder: Path,
+    number: int,
+    search: Exposure,
+    template: Exposure,
+    difference: NDArray[np.float32],
+    scene: Scene,
+    recovered: NDArray[np.int64],
+    pointing: Pointing,
+    summary: dict[str, Any],
+) -> None:
+    """Write the four files of one frame; each appears under its name when it is whole.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; it is created.
+    number : int
+        Frame number.
+    search, template : Exposure
+        The images.
+    difference : ndarray of shape (height, width)
+        The difference image, in the search image's flux scale.
+    scene : Scene
+        The truth.
+    recovered : ndarray of int
+        Rows of the supernovae that were detected.
+    pointing : Pointing
+        Where the frame lies.
+    summary : dict
+        The frame's row of the side table.
+
+    Raises
+    ------
+    UserError
+        The folder cannot be written to.
+    """
+    from astropy.io import fits
+
+    header = pointing.wcs().to_header()
+    header["FRAME"] = (number, "frame number")
+    header["FIELD"] = (pointing.field, "field")
+    header["BUNIT"] = "ADU"
+    night, deep = search.conditions, template.conditions
+    images = {
+        "search": (search.image, night),
+        "template": (template.image, deep),
+        "difference": (difference, night),
+    }
+    units: dict[str, fits.HDUList] = {}
+    for name, (image, conditions) in images.items():
+        own = header.copy()
+        own["IMTYPE"] = (name, "search, template or difference")
+        own["MAGZERO"] = (conditions.zero_point_measured, "magnitude of 1 ADU")
+        own["SEEING"] = (conditions.psf.fwhm * pointing.pixel_scale, "FWHM of the PSF, arcsec")
+        own["SKYNOISE"] = (conditions.sky_noise, "noise of the blank sky, ADU per px")
+        own["NCOMBINE"] = (conditions.exposures, "number of exposures added")
+        units[name] = fits.HDUList([fits.PrimaryHDU(np.asarray(image, np.float32), own)])
+    units["truth"] = fits.HDUList(
+        [fits.PrimaryHDU(), _truth_table(scene, recovered, pointing, number)]
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, name in zip(frame_files(folder, number), (*IMAGES, "truth"), strict=True):
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                units[name].writeto(temporary, overwrite=True, output_verify="exception")
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: frame {number} could not be written: {error}") from error
+
+
+def _truth_table(
+    scene: Scene, recovered: NDArray[np.int64], pointing: Pointing, number: int
+) -> Any:
+    from astropy.io import fits
+
+    kinds = ("galaxy", "star", "sn")
+    parts = (scene.galaxies, scene.stars, scene.supernovae)
+    mags = (scene.galaxy_mag, scene.star_mag, scene.sn_mag)
+    x = np.concatenate([part.x for part in parts])
+    y = np.concatenate([part.y for part in parts])
+    ra, dec = pointing.sky(x, y)
+    counts = [len(part.x) for part in parts]
+    host = np.full(len(x), -1)
+    found = np.zeros(len(x), dtype=bool)
+    if counts[2]:
+        host[-counts[2] :] = scene.sn_host
+        found[len(x) - counts[2] + recovered] = True
+    columns = [
+        fits.Column("KIND", "6A", array=np.repeat(kinds, counts)),
+        fits.Column("X", "D", "pix", array=x),
+        fits.Column("Y", "D", "pix", array=y),
+        fits.Column("RA", "D", "deg", array=ra),
+        fits.Column("DEC", "D", "deg", array=dec),
+        fits.Column("MAG", "D", "mag", array=np.concatenate(mags)),
+        fits.Column(
+            "RADIUS",
+            "D",
+            "arcsec",
+            array=np.concatenate([p.radius for p in parts]) * pointing.pixel_scale,
+        ),
+        fits.Column("SERSIC", "D", array=np.concatenate([p.index for p in parts])),
+        fits.Column("HOST", "J", array=host),
+        fits.Column("FOUND", "L", array=found),
+    ]
+    table = fits.BinTableHDU.from_columns(columns, name="TRUTH")
+    table.header["FRAME"] = (number, "frame number")
+    table.header.comments["TTYPE2"] = "pixel centres count from 0"
+    table.header.comments["TTYPE9"] = "row of the host in this table, from 0"
+    return table
