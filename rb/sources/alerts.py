@@ -1,0 +1,331 @@
+"""Alert packets as a stamp set: ``data=alerts data.root=FOLDER``.
+
+Every packet below the folder becomes a candidate, or a counted and listed skip. The set is
+built once for a folder's content and these settings, and opened from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rb.errors import UserError
+from rb.sources.alert_fields import describe, identifiers, snake, to_frame
+from rb.sources.alert_files import AlertFile, digest, list_files
+from rb.sources.alert_settings import AlertSettings
+from rb.sources.alert_stamps import triplet
+from rb.sources.avro_files import Damage
+from rb.sources.cutouts import CutoutError
+from rb.sources.packets import Packet, PacketFileError, read_packets
+from rb.stamps import CHANNELS, StampSet, StampSetWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK = 1000
+MAX_LISTED = 100_000
+"""Most skipped packets that are listed one by one; the rest is only counted."""
+
+# No packet with an image is smaller than this on disk, however well it is compressed.
+_LEAST_BYTES_PER_PACKET = 50
+_SPARE_PACKETS = 1000
+
+# Files beside the packets, second copies and packets that were not asked for are no damage.
+_HARMLESS = {
+    "duplicate",
+    "neither Avro nor Parquet",
+    "of another survey",
+    "no cutouts in the schema",
+}
+
+_log = logging.getLogger(__name__)
+
+
+def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet:
+    """Stamp set of all alert packets below a folder, built if need be.
+
+    Parameters
+    ----------
+    config : mapping
+        The settings of ``conf/data/alerts.yaml``.
+    progress : bool
+        Show a progress bar while the set is built.
+
+    Returns
+    -------
+    StampSet
+        ``id`` is the survey's identifier of the candidate, ``group`` that of its sky object.
+        Labels are unknown unless ``label.score`` is set. The table ``skipped`` lists what was
+        left out and why. Without a difference image in any packet, ``channels`` is
+        ``("srch", "tmpl")``.
+
+    Raises
+    ------
+    UserError
+        If a setting is wrong, there is no usable packet, packets of several surveys are
+        mixed, or more than ``max_skipped`` of them cannot be used.
+    """
+    settings = AlertSettings.from_config(config)
+    files = list_files(settings.root)
+    path = settings.cache / f"alerts-{digest(settings.parameters(), files)[:16]}"
+    if path.exists():
+        try:
+            stamps = StampSet.open(path)
+            _log.info("%s: %s candidates from %s", settings.root, f"{len(stamps):,}", path)
+            return stamps
+        except UserError as error:
+            _log.warning("%s; building it again", error)
+    return _Build(settings, files).run(path, progress)
+
+
+@dataclass
+class _Chunk:
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    stamps: list[np.ndarray] = field(default_factory=list)
+    channels: set[str] = field(default_factory=set)
+
+
+class _ChannelAppearedError(Exception):
+    """A channel that the first packets lack turned up later."""
+
+
+class _Build:
+    """One pass (rarely two) over the files."""
+
+    def __init__(self, settings: AlertSettings, files: list[AlertFile]) -> None:
+        self.settings = settings
+        self.files = files
+        self._reset()
+
+    def _reset(self) -> None:
+        self.survey: str | None = None
+        self.text_ids = self.settings.survey == "any"
+        self.seen: set[int | str] = set()
+        self.reasons: Counter[str] = Counter()
+        self.listed: list[dict[str, Any]] = []
+        self.packets = self.good = 0
+
+    def run(self, path: Path, progress: bool) -> StampSet:
+        everything: tuple[str, ...] | None = None
+        while True:
+            self._reset()
+            try:
+                self._write(path, everything, progress)
+                break
+            except _ChannelAppearedError:
+                # Which channels a set has is written first. So it is settled by the first
+                # thousand packets, and in the rare case that they were wrong, once more.
+                everything = CHANNELS
+        _log.info("%s: %s", self.settings.root, self.summary())
+        return StampSet.open(path)
+
+    def summary(self) -> str:
+        """One line: packets read, candidates kept, skips by reason."""
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in self.reasons.most_common())
+        return (
+            f"{self.packets:,} packets in {len(self.files):,} files, "
+            f"{self.good:,} candidates, {sum(self.reasons.values()):,} skipped"
+            + (f" ({reasons})" if reasons else "")
+        )
+
+    def _write(self, path: Path, channels: tuple[str, ...] | None, progress: bool) -> None:
+        chunks = self._chunks(progress)
+        first = next(chunks, None)
+        if first is None:
+            raise UserError(self._nothing())
+        channels = channels or tuple(c for c in CHANNELS if c in first.channels)
+        survey = "mixed" if self.settings.survey == "any" else str(self.survey)
+        with StampSetWriter(
+            path,
+            source="alerts",
+            parameters=self.settings.parameters(),
+            survey=survey,
+            pixel_scale=self.settings.pixel_scale_target or self.settings.pixel_scales.get(survey),
+            channels=channels,
+            overwrite=True,
+        ) as writer:
+            scored = 0
+            for chunk in chain([first], chunks):
+                if not chunk.channels <= set(channels):
+                    raise _ChannelAppearedError
+                rows = to_frame(chunk.rows)
+                scored += self._label(rows)
+                writer.append(np.stack(chunk.stamps), rows)
+            self._check(scored)
+            writer.add_table("skipped", self._table())
+
+    def _chunks(self, progress: bool) -> Iterator[_Chunk]:
+        chunk = _Chunk()
+        for row, stamp, present in self._candidates(progress):
+            chunk.rows.append(row)
+            chunk.stamps.append(stamp)
+            chunk.channels.update(present)
+            if len(chunk.rows) == CHUNK:
+                yield chunk
+                chunk = _Chunk()
+        if chunk.rows:
+            yield chunk
+
+    def _candidates(self, progress: bool) -> Iterator[tuple[dict[str, Any], np.ndarray, list[str]]]:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[found]:,} candidates"),
+            TimeRemainingColumn(),
+            disable=not progress,
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task("Reading alerts", total=sum(f.size for f in self.files), found=0)
+            before = 0
+            for file in self.files:
+                for inside, found in enumerate(self._of_file(file)):
+                    yield found
+                    if inside % 100 == 99:
+                        # A packet is about 60 kB; the file's true share is known at its end.
+                        done = before + min(inside * 60_000, 0.95 * file.size)
+                        bar.update(task, completed=done, found=self.good)
+                before += file.size
+                bar.update(task, completed=before, found=self.good)
+
+    def _of_file(self, file: AlertFile) -> Iterator[tuple[dict[str, Any], np.ndarray, list[str]]]:
+        number = 0
+        most = _SPARE_PACKETS + file.size // _LEAST_BYTES_PER_PACKET
+        try:
+            for packet in read_packets(file.path):
+                number += 1
+                self.packets += 1
+                if number > most:
+                    self._skip(file, number, None, "more packets than the file can hold")
+                    return
+                if isinstance(packet, Damage):
+                    self._skip(file, number, None, "damaged part of a file", packet.detail)
+                    continue
+                found = self._candidate(file, number, packet)
+                if found is not None:
+                    self.good += 1
+                    yield found
+        except PacketFileError as error:
+            self._skip(file, 0, None, error.reason, error.detail)
+
+    def _candidate(
+        self, file: AlertFile, number: int, packet: Packet
+    ) -> tuple[dict[str, Any], np.ndarray, list[str]] | None:
+        candid, object_id = identifiers(packet)
+        if not self._wanted(packet, file):
+            self._skip(file, number, candid, "of another survey", packet.survey)
+            return None
+        if candid is None:
+            self._skip(file, number, None, "no identifier")
+            return None
+        if self.survey is None:
+            self.text_ids |= isinstance(candid, str)
+        self.survey = packet.survey
+        if isinstance(candid, str) and not self.text_ids:
+            self._skip(file, number, candid, "identifier is not a number")
+            return None
+        name: int | str = candid
+        if self.text_ids:
+            name = f"{packet.survey}-{candid}" if self.settings.survey == "any" else str(candid)
+        if name in self.seen:
+            self._skip(file, number, name, "duplicate")
+            return None
+        try:
+            row = describe(packet, self.settings.columns)
+            stamp, present, image = triplet(packet, self.settings, row["xpos"], row["ypos"])
+        except CutoutError as error:
+            self._skip(file, number, name, error.reason, error.detail)
+            return None
+        self.seen.add(name)
+        row |= image | {"id": name, "file": file.name, "group": object_id or str(name)}
+        row["candid"] = str(candid) if self.text_ids else candid
+        return row, stamp, present
+
+    def _wanted(self, packet: Packet, file: AlertFile) -> bool:
+        wanted = self.settings.survey
+        if wanted is not None:
+            return wanted in ("any", packet.survey)
+        if self.survey not in (None, packet.survey):
+            raise UserError(
+                f"{self.settings.root}: packets of several surveys ({self.survey}, and "
+                f"{packet.survey} in {file.name}) have different pixels; choose one with "
+                f"data.survey={self.survey}, or mix them with data.survey=any"
+            )
+        return True
+
+    def _label(self, rows: pd.DataFrame) -> int:
+        """Write weak labels into `rows`; gives the number of rows that have the score."""
+        import pandas as pd
+
+        label = self.settings.label
+        if label.score is None:
+            rows["label"] = pd.Series(pd.NA, index=rows.index, dtype="Int8")
+            return 0
+        score = rows[snake(label.score)].to_numpy(dtype=float)
+        weak = pd.Series(pd.NA, index=rows.index, dtype="Int8")
+        weak[score >= label.real_above] = 0
+        weak[score < label.bogus_below] = 1
+        rows["label"] = weak
+        return int(np.isfinite(score).sum())
+
+    def _check(self, scored: int) -> None:
+        """Raise if the whole is not what the settings ask for."""
+        settings = self.settings
+        if settings.label.score is not None and not scored:
+            raise UserError(
+                f"{settings.root}: no packet has the score '{settings.label.score}' that "
+                "data.label.score names; choose another or set it to null"
+            )
+        failed = sum(n for reason, n in self.reasons.items() if reason not in _HARMLESS)
+        if failed > settings.max_skipped * (failed + self.good):
+            raise UserError(
+                f"{settings.root}: {self.summary()}; that is more than data.max_skipped="
+                f"{settings.max_skipped} of them, the first: {self._first()}"
+            )
+
+    def _skip(
+        self, file: AlertFile, number: int, name: int | str | None, reason: str, detail: str = ""
+    ) -> None:
+        self.reasons[reason] += 1
+        if len(self.listed) < MAX_LISTED:
+            text = None if name is None else str(name)
+            self.listed.append(
+                {
+                    "file": file.name,
+                    "packet": number,
+                    "id": text,
+                    "reason": reason,
+                    "detail": detail,
+                }
+            )
+
+    def _table(self) -> pd.DataFrame:
+        import pandas as pd
+
+        columns = {"file": "string", "packet": "int64", "id": "string", "reason": "string"}
+        table = pd.DataFrame(self.listed, columns=[*columns, "detail"])
+        unlisted = self.reasons.total() - len(self.listed)
+        if unlisted:
+            table.loc[len(table)] = ["", 0, None, "not listed", f"{unlisted:,} more"]
+        return table.astype({**columns, "detail": "string"})
+
+    def _first(self) -> str:
+        bad = [s for s in self.listed if s["reason"] not in _HARMLESS] or self.listed
+        one = bad[0]
+        return f"{one['file']}: {one['reason']}" + (f" ({one['detail']})" if one["detail"] else "")
+
+    def _nothing(self) -> str:
+        root = self.settings.root
+        if not self.files:
+            return f"{root}: the folder has no files; point data.root at alert packets"
+        why = f"; the first: {self._first()}" if self.listed else ""
+        return f"{root}: no usable alert packet ({self.summary()}){why}"
