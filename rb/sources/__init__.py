@@ -1,1 +1,36 @@
-"""How stamps get in: the simulated survey, the DES autoscan archive, alert packets."""
+"""How stamps get in: the simulated survey, the DES autoscan archive, alert packets.
+
+A source is a module of this package with a function
+``open_stamps(config, *, progress=True) -> StampSet``, and a file ``conf/data/<name>.yaml``
+whose ``name`` is that of the module. It builds its stamp set on first use, in the folder
+``config["cache"]``, and opens it afterwards.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rb.errors import UserError
+
+if TYPE_CHECKING:
+    from rb.stamps import StampSet
+
+
+def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet:
+    """Open the stamp set that a ``data`` configuration describes; build it if need be.
+
+    Raises
+    ------
+    UserError
+        If there is no such source, or its data cannot be read.
+    """
+    name = str(config.get("name"))
+    if not name.isidentifier() or importlib.util.find_spec(f"rb.sources.{name}") is None:
+        raise UserError(f"data.name is '{name}': there is no such source of stamps")
+    source = importlib.import_module(f"rb.sources.{name}")
+    if not hasattr(source, "open_stamps"):
+        raise UserError(f"data.name is '{name}': that is no source of stamps")
+    return source.open_stamps(dict(config), progress=progress)

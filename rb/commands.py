@@ -1,0 +1,135 @@
+"""Run a Hydra command so that a user's mistake is one line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+from rb.config import register_resolvers
+from rb.errors import UserError
+
+# A failed job of a sweep must not stop the others; it is remembered here for the exit code.
+_failed_jobs: list[str] = []
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not an `Exception`, so that nothing on the way swallows it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def run_command(main: Callable[[], Any]) -> NoReturn:
+    """Call `main`, a function decorated with `hydra.main`, and exit.
+
+    Exit codes: 0 done, 1 a defect or a failed job of a sweep, 2 a user's mistake,
+    130 or 143 interrupted.
+    """
+    # Hydra otherwise prints its own multi-line message and hides the exception.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    register_resolvers()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _interrupt)
+    try:
+        main()
+    except UserError as error:
+        fail(str(error))
+    except Interrupted as stop:
+        print(f"stopped by {stop}", file=sys.stderr)
+        sys.exit(128 + stop.signum)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        message = _configuration_message(error)
+        if message is None:
+            raise
+        fail(message)
+    sys.exit(1 if _failed_jobs else 0)
+
+
+def job(work: Callable[[Any], float]) -> Callable[[Any], float]:
+    """Wrap what a Hydra job does: in a sweep, a user's mistake fails that job only."""
+
+    @functools.wraps(work)
+    def wrapped(config: Any) -> float:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        try:
+            return work(config)
+        except UserError as error:
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                fail(str(error))
+            overrides = " ".join(HydraConfig.get().overrides.task)
+            print(f"error: {overrides}: {error}", file=sys.stderr)
+            _failed_jobs.append(overrides)
+            return float("nan")
+
+    return wrapped
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line and exit with code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    # A second signal while the first is being dealt with must not cut that short.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    raise Interrupted(signum)
+
+
+def _configuration_message(error: Exception) -> str | None:
+    """One line for what Hydra and OmegaConf raise; None if it is not about configuration."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    text = " ".join(str(error).split())
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key:
+        return f"there is no setting '{key[1]}'{_nearest(key[1])}; see --help"
+    option = re.search(r"Could not find '([^']+)/([^'/]+)'.*Available options[^:]*: *(.*)", text)
+    if option:
+        names = re.sub(r"Config search path.*", "", option[3]).split()
+        return f"{option[1]}={option[2]}: there is no such choice; have {', '.join(names)}"
+    extra = re.search(r"Could not append to config.*?'([^']+)'", text)
+    if extra:
+        return text
+    return re.split(r" full_key:| Set the environment| See https:", text)[0].strip()
+
+
+def _nearest(key: str) -> str:
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from rb.config import flat, project_root
+
+    known: set[str] = set()
+    GlobalHydra.instance().clear()
+    for file in (project_root() / "conf").rglob("*.yaml"):
+        group = file.parent.name if file.parent.name != "conf" else ""
+        try:
+            leaves = flat(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
+        except Exception:  # a broken file is reported when it is used
+            continue
+        known |= {f"{group}.{name}".lstrip(".") for name, _ in leaves if "defaults" not in name}
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,85 @@
+"""What can be said of a configuration before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rb.errors import UserError
+
+
+def project_root() -> Path:
+    """Folder that holds `train.py`, `conf/` and `mlruns/`."""
+    return Path(__file__).resolve().parent.parent
+
+
+def register_resolvers() -> None:
+    """Make ``${rb_root:}`` known to the configuration files."""
+    OmegaConf.register_new_resolver("rb_root", lambda: str(project_root()), replace=True)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, interpolations resolved.
+
+    Raises
+    ------
+    UserError
+        If a mandatory value is missing (``???``).
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} is not set; add {missing[0]}=… to the command")
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, leaf); a list counts as a leaf unless it holds mappings."""
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+            value = {str(i): v for i, v in enumerate(value)}
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def check_training(config: Mapping[str, Any]) -> None:
+    """Refuse settings that cannot work, with the key that is wrong.
+
+    Raises
+    ------
+    UserError
+        Naming the key, its value and what it may be.
+    """
+    trainer = config["trainer"]
+    _whole("seed", config["seed"], least=0)
+    _whole("trainer.batch_size", trainer["batch_size"], least=1)
+    _whole("trainer.max_epochs", trainer["max_epochs"], least=1)
+    if trainer["patience"] is not None:
+        _whole("trainer.patience", trainer["patience"], least=1)
+    _number("trainer.save_every_s", trainer["save_every_s"], least=0)
+    _number("trainer.memory_gb", trainer["memory_gb"], least=0)
+    target = str((trainer["optimizer"] or {}).get("_target_", ""))
+    if not target:
+        raise UserError("trainer.optimizer._target_ is not set; give e.g. torch.optim.SGD")
+    rate = trainer["optimizer"].get("lr")
+    if rate is not None:
+        _number("trainer.optimizer.lr", rate, least=0)
+    split = config["split"]
+    for key in ("train", "val", "test"):
+        if split[key] is not None:
+            _number(f"split.{key}", split[key], least=0)
+
+
+def _whole(key: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{key} is {value}; give a whole number of at least {least}")
+
+
+def _number(key: str, value: Any, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+        raise UserError(f"{key} is {value}; give a number of at least {least}")

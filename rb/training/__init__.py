@@ -1,0 +1,1 @@
+"""Train a network: one run, from its configuration to a tracked model."""

@@ -1,0 +1,154 @@
+"""Save points to resume from, and the progress that a person watches."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rb.tracking import TrackedRun
+
+_METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of its children that have ended."""
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+class SavePoints(Checkpoint):
+    """Write ``last.ckpt`` and the metrics together, every few seconds and at the end.
+
+    A run that was killed is taken up at its last save point; because every epoch has its own
+    seeds, it ends as it would have ended undisturbed. Metrics are sent in batches for the
+    sake of speed: a transaction per epoch costs as much as an epoch of a small network.
+
+    Parameters
+    ----------
+    folder : path
+        For ``last.ckpt``.
+    run : TrackedRun
+        Receives the metrics of each epoch.
+    every_s : float
+        Seconds between save points; 0 saves after every epoch.
+    """
+
+    def __init__(self, folder: Path, run: TrackedRun, every_s: float) -> None:
+        self.folder = folder
+        self.run = run
+        self.every_s = every_s
+        self.history: list[dict[str, float]] = []
+        self.spent = {"cpu_s": 0.0, "wall_s": 0.0}
+        self._logged = 0
+        self._saved = self._started = time.monotonic()
+        self._cpu = cpu_seconds()
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clocks, and send metrics that were saved but not sent before a kill."""
+        self._saved = self._started = time.monotonic()
+        self._cpu = cpu_seconds()
+        if self.history:
+            there = self.run.steps("val/loss")
+            rows = [r for r in self.history if int(r["epoch"]) not in there]
+            self.run.log_rows([(int(r["epoch"]), _without_epoch(r)) for r in rows])
+            self._logged = len(self.history)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the epoch; save if it is time."""
+        row = {"epoch": trainer.current_epoch}
+        row |= {k: float(trainer.callback_metrics[k]) for k in _METRICS}
+        row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.history.append(row)
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if last or time.monotonic() - self._saved >= self.every_s:
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        now, cpu = time.monotonic(), cpu_seconds()
+        self.spent["wall_s"] += now - self._started
+        self.spent["cpu_s"] += cpu - self._cpu
+        self._started, self._cpu = now, cpu
+        temporary = self.folder / "last.ckpt.new"
+        trainer.save_checkpoint(temporary)
+        os.replace(temporary, self.folder / "last.ckpt")
+        new = self.history[self._logged :]
+        self.run.log_rows([(int(r["epoch"]), _without_epoch(r)) for r in new])
+        self._logged = len(self.history)
+        self._saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept in the checkpoint: history and time spent."""
+        return {"history": self.history, "spent": self.spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up history and time spent."""
+        self.history = list(state_dict["history"])
+        self.spent = dict(state_dict["spent"])
+
+
+class EpochProgress(Checkpoint):
+    """A progress bar over epochs; lines every ten seconds where there is no terminal.
+
+    Lightning calls callbacks of the type `Checkpoint` after the training module has logged
+    its epoch, all others before; this one wants to show the numbers of the epoch that ended.
+    """
+
+    def __init__(self, name: str, console: Console, every_s: float = 10.0) -> None:
+        self.name = name
+        self.console = console
+        self.every_s = every_s
+        self._bar: Progress | None = None
+        self._printed = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bar."""
+        if not self.console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            refresh_per_second=2,
+        )
+        self._task = self._bar.add_task(
+            self.name, total=trainer.max_epochs, completed=trainer.current_epoch, numbers=""
+        )
+        self._bar.start()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the epoch's numbers."""
+        m = {k: float(trainer.callback_metrics[k]) for k in _METRICS if k in trainer.callback_metrics}
+        done = trainer.current_epoch + 1
+        numbers = (
+            f"loss {m.get('train/loss', float('nan')):.4f} acc {m.get('train/acc', float('nan')):.4f}"
+            f" │ val loss {m.get('val/loss', float('nan')):.4f}"
+            f" acc {m.get('val/acc', float('nan')):.4f}"
+        )
+        if self._bar:
+            self._bar.update(self._task, completed=done, numbers=numbers)
+        elif time.monotonic() - self._printed > self.every_s or done == trainer.max_epochs:
+            self._printed = time.monotonic()
+            self.console.print(f"{self.name}  epoch {done}/{trainer.max_epochs}  {numbers}")
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+
+def _without_epoch(row: dict[str, float]) -> dict[str, float]:
+    return {k: v for k, v in row.items() if k != "epoch"}
