@@ -186,10 +186,11 @@ def detect(
     image = np.ascontiguousarray(difference, dtype=np.float32)
     background = sep.Background(image, mask=mask, bw=64, bh=64)
     clean = image - background.back()
-    half = max(2, round(1.5 * fwhm))
+    half = max(1, round(settings.filter_fwhm_px))
     u = np.arange(-half, half + 1)
-    sigma = fwhm / 2.3548
+    sigma = settings.filter_fwhm_px / 2.3548
     kernel = np.exp(-0.5 * (u[:, None] ** 2 + u[None, :] ** 2) / sigma**2)
+    kernel /= kernel.sum()
     found = sep.extract(
         clean,
         settings.threshold,
@@ -197,7 +198,7 @@ def detect(
         mask=mask,
         minarea=settings.min_area,
         filter_kernel=kernel.astype(np.float32),
-        filter_type="matched",
+        filter_type="conv",
         deblend_cont=settings.deblend_contrast,
     )
     edge = STAMP_SIZE // 2

@@ -28,24 +28,24 @@ class SceneSettings:
     frame_size: int = 640
     pixel_scale: float = 0.263
     renderer: str = "mixture"
-    galaxy_density: float = 26.0
-    galaxy_mag: tuple[float, float] = (17.0, 25.2)
-    galaxy_slope: float = 0.33
+    galaxy_density: float = 34.0
+    galaxy_mag: tuple[float, float] = (16.5, 24.6)
+    galaxy_slope: float = 0.31
     galaxy_radius_arcsec: float = 0.5
     galaxy_radius_slope: float = 0.12
     galaxy_radius_scatter: float = 0.16
-    star_density: float = 9.0
-    star_mag: tuple[float, float] = (15.0, 23.0)
-    star_slope: float = 0.12
-    proper_motion_px: float = 0.05
-    sn_per_frame: int = 60
+    star_density: float = 7.0
+    star_mag: tuple[float, float] = (15.5, 23.0)
+    star_slope: float = 0.2
+    proper_motion_px: float = 0.03
+    sn_per_frame: int = 40
     sn_mag: tuple[float, float] = (19.0, 25.0)
-    sn_mag_peak: float = 23.0
-    sn_mag_width: float = 1.3
+    sn_mag_peak: float = 23.2
+    sn_mag_width: float = 1.5
     sn_separation_px: float = 30.0
-    host_mag: tuple[float, float] = (17.0, 26.5)
-    host_mag_peak: float = 22.4
-    host_mag_width: float = 2.0
+    host_mag: tuple[float, float] = (17.0, 25.8)
+    host_mag_peak: float = 22.2
+    host_mag_width: float = 1.9
     hostless_fraction: float = 0.02
 
 
@@ -56,27 +56,27 @@ class ExposureSettings:
     zero_point: float = 31.2
     zero_point_scatter: float = 0.15
     calibration_error: float = 0.01
-    search_fwhm_px: float = 4.5
-    search_fwhm_scatter: float = 0.22
-    template_fwhm_px: float = 3.7
+    search_fwhm_px: float = 3.95
+    search_fwhm_scatter: float = 0.23
+    template_fwhm_px: float = 3.4
     template_fwhm_scatter: float = 0.1
     fwhm_range_px: tuple[float, float] = (2.8, 8.0)
     moffat_beta: float = 3.0
     psf_ellipticity: float = 0.03
-    psf_variation: float = 0.02
-    psf_variation_ellipticity: float = 0.015
-    brighter_fatter: float = 0.01
-    sky_noise: float = 38.0
-    sky_noise_scatter: float = 0.35
-    shot_noise: float = 1.2
-    deep_fraction: float = 0.3
+    psf_variation: float = 0.01
+    psf_variation_ellipticity: float = 0.01
+    brighter_fatter: float = 0.004
+    sky_noise: float = 24.0
+    sky_noise_scatter: float = 0.45
+    shot_noise: float = 1.0
+    deep_fraction: float = 0.35
     deep_exposures: tuple[int, int] = (4, 11)
     template_exposures: tuple[int, int] = (6, 20)
     sky_level: float = 60.0
     sky_gradient: float = 5.0
-    registration_px: float = 0.08
-    registration_warp_px: float = 0.08
-    registration_source_px: float = 0.03
+    registration_px: float = 0.1
+    registration_warp_px: float = 0.1
+    registration_source_px: float = 0.06
     saturation: float = 170000.0
 
 
@@ -84,11 +84,11 @@ class ExposureSettings:
 class ArtefactSettings:
     """Mean numbers per frame of what is not in the sky."""
 
-    cosmic_rays: float = 3.0
-    hot_pixels: float = 1.0
-    bad_columns: float = 0.3
-    ghosts: float = 0.2
-    trails: float = 0.1
+    cosmic_rays: float = 1.0
+    hot_pixels: float = 0.4
+    bad_columns: float = 0.05
+    ghosts: float = 0.05
+    trails: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,15 @@ class SubtractionSettings:
 class DetectionSettings:
     """When something in the difference image is a candidate."""
 
-    threshold: float = 3.5
+    threshold: float = 1.2
+    filter_fwhm_px: float = 2.5
     min_area: int = 1
     deblend_contrast: float = 0.01
     snr_min: float = 3.5
     max_ellipticity: float = 0.88
     match_radius_px: float = 2.5
     match_snr: float = 2.0
-    reference_threshold: float = 3.0
+    reference_threshold: float = 1.5
     reference_radius_arcsec: float = 5.0
 
 
@@ -173,7 +174,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "subtraction.region_size": (9, 201),
     "subtraction.clip_sigma": (1.0, 1e6),
     "subtraction.clip_rounds": (0, 20),
-    "detection.threshold": (1.0, 1e6),
+    "detection.threshold": (0.1, 1e6),
+    "detection.filter_fwhm_px": (0.5, 20.0),
     "detection.min_area": (1, 10000),
     "detection.deblend_contrast": (0.0, 1.0),
     "detection.max_ellipticity": (0.0, 1.0),
