@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rb.errors import UserError
 from rb.models.keras_config import LayerConfig, parse_model_config
-from rb.models.keras_file import KerasFile, open_keras_file
+from rb.models.keras_file import KerasFile, read_keras_file
 from rb.models.keras_layers import Piece, Translation, translate
 
 _ALL_CHANNELS = ("diff", "srch", "tmpl")
@@ -152,19 +152,9 @@ def load_keras(path: str | Path) -> KerasSequential:
         Where the file is missing, damaged, holds weights only, holds a model that is not
         Sequential, a layer that cannot be translated, or weights that do not fit.
     """
-    source = str(path)
-    with open_keras_file(path) as file:
-        config = file.text("model_config")
-        version = file.text("keras_version")
-    if config is None:
-        raise UserError(
-            f"{source}: no model configuration, this is a file of weights only; save the whole "
-            "model with model.save('NAME.h5')"
-        )
-    plan, _ = _plan(config, source)
-    with open_keras_file(path) as file:
-        weights = _read_weights(file, plan)
-    return KerasSequential(config, weights, version, source).eval()
+    file = read_keras_file(path)
+    plan, _ = _plan(file.config, str(path))
+    return KerasSequential(file.config, _fit_weights(file, plan), file.version, str(path)).eval()
 
 
 _Plan = list[tuple[LayerConfig, Translation]]
@@ -222,36 +212,40 @@ def _guess_channels(shape: tuple[int, int, int]) -> tuple[tuple[str, ...] | None
     return None, None
 
 
-def _read_weights(file: KerasFile, plan: _Plan) -> dict[str, dict[str, np.ndarray]]:
+def _fit_weights(file: KerasFile, plan: _Plan) -> dict[str, dict[str, np.ndarray]]:
+    """Weights by layer and Keras' name for them, each of the shape that the layer needs."""
     groups = _match_groups(file, [layer for layer, step in plan if step.weights])
     weights: dict[str, dict[str, np.ndarray]] = {}
     for layer, step in plan:
         if not step.weights:
             continue
-        names = file.weight_names(groups[layer.name])
-        if len(names) != len(step.weights):
-            raise layer.error(f"needs {len(step.weights)} weight arrays, the file has {len(names)}")
+        arrays = groups[layer.name]
+        if len(arrays) != len(step.weights):
+            raise layer.error(
+                f"needs {len(step.weights)} weight arrays, the file has {len(arrays)}"
+            )
         # The path in front of a weight's name is arbitrary ("conv2d_3_1/kernel:0"); where its
         # last part does not say which weight it is, Keras' order does.
-        by_name = {name.rsplit("/", 1)[-1].partition(":")[0]: name for name in names}
-        if set(by_name) != set(step.weights):
-            by_name = dict(zip(step.weights, names, strict=True))
-        weights[layer.name] = {
-            key: file.array(groups[layer.name], by_name[key], shape)
-            for key, shape in step.weights.items()
-        }
+        found = {name.rsplit("/", 1)[-1].partition(":")[0]: a for name, a in arrays.items()}
+        if set(found) != set(step.weights):
+            found = dict(zip(step.weights, arrays.values(), strict=True))
+        for key, shape in step.weights.items():
+            if found[key].shape != shape:
+                raise layer.error(f"{key} has shape {found[key].shape}, {shape} is needed")
+        weights[layer.name] = found
     return weights
 
 
-def _match_groups(file: KerasFile, layers: list[LayerConfig]) -> dict[str, str]:
+def _match_groups(
+    file: KerasFile, layers: list[LayerConfig]
+) -> dict[str, Mapping[str, np.ndarray]]:
     """Weight group of each layer that has weights: by name, else in order, as Keras does."""
-    listed = file.layer_names()
-    if {layer.name for layer in layers} <= set(listed):
-        return {layer.name: layer.name for layer in layers}
-    filled = [name for name in listed if file.weight_names(name)]
+    if all(layer.name in file.groups for layer in layers):
+        return {layer.name: file.groups[layer.name] for layer in layers}
+    filled = [group for group in file.groups.values() if group]
     if len(filled) != len(layers):
         raise UserError(
             f"{file.path}: the configuration has {len(layers)} layers with weights, "
             f"the file {len(filled)}"
         )
-    return {layer.name: name for layer, name in zip(layers, filled, strict=True)}
+    return {layer.name: group for layer, group in zip(layers, filled, strict=True)}

@@ -20,9 +20,9 @@ from rb.models.keras_config import LayerConfig
 Shape = tuple[int, ...]
 Weights = Mapping[str, np.ndarray]
 
-# Values of one feature map of one stamp (256 MB as float32): more than any network for stamps
+# Values of one feature map of one stamp (64 MB as float32): more than any network for stamps
 # needs, and little enough that a lying configuration cannot exhaust the memory.
-_MAX_MAP = 1 << 26
+_MAX_MAP = 1 << 24
 _MAX_WEIGHTS = 1 << 28
 
 
