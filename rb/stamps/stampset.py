@@ -37,7 +37,6 @@ FORMAT = 1
 REAL, BOGUS, UNKNOWN = 0, 1, -1
 
 _SHAPE = (len(CHANNELS), STAMP_SIZE, STAMP_SIZE)
-_BYTES_PER_STAMP = 4 * len(CHANNELS) * STAMP_SIZE**2
 
 
 class StampSet:
@@ -123,7 +122,7 @@ class StampSet:
 
     def verify(self) -> None:
         """Compare the content with the digest; UserError if it differs."""
-        found = _digest(self.stamps, self.path / "catalogue.parquet")
+        found = _digest(self.path)
         if found != self.digest:
             raise UserError(
                 f"{self.path}: the content is not what was written (digest {found[:12]} instead "
@@ -231,6 +230,8 @@ class StampSetWriter:
         }
         self._rows: list[pd.DataFrame] = []
         self._tables: dict[str, pd.DataFrame] = {}
+        self._documents: dict[str, Any] = {}
+        self._adopted = False
         self._n = self._nan_pixels = self._nan_stamps = 0
 
     def __enter__(self) -> Self:
@@ -252,6 +253,8 @@ class StampSetWriter:
         UserError
             If shapes disagree, a row lacks ``id``, or a label is neither 0 nor 1 nor null.
         """
+        if self._adopted:
+            raise ValueError("a set adopts its stamps or appends them, not both")
         stamps = np.ascontiguousarray(stamps, dtype="<f4")
         if stamps.ndim != 4 or stamps.shape[1:] != _SHAPE:
             raise UserError(
@@ -272,6 +275,58 @@ class StampSetWriter:
             raise _no_room(self.path, error) from error
         self._rows.append(rows)
         self._n += len(rows)
+
+    def adopt(
+        self, stamps: Path, rows: pd.DataFrame, *, n_nan_pixels: int, n_nan_stamps: int
+    ) -> None:
+        """Take a whole ``stamps.npy`` that was written elsewhere, instead of `append`.
+
+        For sources that fill their rows out of order and must survive being killed. The
+        file has to be on the file system of the set; it is linked, not copied, so it is
+        still in its old place if the set is never finished.
+
+        Parameters
+        ----------
+        stamps : Path
+            float32 array (n, 3, 51, 51) as NumPy writes it, raw values, missing channels NaN.
+        rows : pandas.DataFrame
+            Its n catalogue rows.
+        n_nan_pixels, n_nan_stamps : int
+            NaN pixels in the channels that the source provides, and stamps that have some.
+
+        Raises
+        ------
+        UserError
+            If the file is no such array, or the rows do not fit.
+        """
+        if self._n:
+            raise ValueError("a set adopts its stamps or appends them, not both")
+        array = _open_stamps(stamps)
+        n = len(array)
+        if not array.flags.c_contiguous:
+            raise UserError(f"{stamps}: not in C order")
+        if n != len(rows):
+            raise UserError(f"{self.path}: {n} stamps came with {len(rows)} rows")
+        self._rows.append(_normalise_rows(rows, self.path))
+        self._file.close()
+        own = self._temporary / "stamps.npy"
+        try:
+            own.unlink()
+            try:
+                os.link(stamps, own)
+            except OSError:  # a file system without hard links
+                stamps.rename(own)
+            self._file = own.open("rb+")
+        except OSError as error:
+            raise _no_room(self.path, error) from error
+        self._adopted = True
+        self._n, self._nan_pixels, self._nan_stamps = n, n_nan_pixels, n_nan_stamps
+
+    def add_document(self, name: str, document: Any) -> None:
+        """Keep something JSON-serialisable as ``<name>.json`` in the set."""
+        if not name.replace("-", "_").isidentifier() or name == "meta":
+            raise ValueError(f"'{name}' cannot name a document")
+        self._documents[name] = document
 
     def add_table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a side table as ``<name>.parquet`` in the set."""
@@ -310,13 +365,17 @@ class StampSetWriter:
         catalogue.to_parquet(self._temporary / "catalogue.parquet", index=False)
         for name, table in self._tables.items():
             table.to_parquet(self._temporary / f"{name}.parquet", index=False)
-        stamps = _open_stamps(self._temporary / "stamps.npy")
+        if len(_open_stamps(self._temporary / "stamps.npy")) != self._n:
+            raise UserError(f"{self.path}: the stamps do not fill their file; build the set again")
+        for name, document in self._documents.items():
+            text = json.dumps(document, indent=1)
+            (self._temporary / f"{name}.json").write_text(text, encoding="utf-8")
         self._meta |= {
             "n_stamps": self._n,
             "n_nan_pixels": self._nan_pixels,
             "n_nan_stamps": self._nan_stamps,
             "tables": sorted(self._tables),
-            "digest": _digest(stamps, self._temporary / "catalogue.parquet"),
+            "digest": _digest(self._temporary),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         (self._temporary / "meta.json").write_text(json.dumps(self._meta, indent=1))
@@ -428,11 +487,24 @@ def _write_npy_header(file: Any, n: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _digest(stamps: np.ndarray, catalogue: Path) -> str:
-    digest = hashlib.sha256(catalogue.read_bytes())
-    step = max(1, 2**24 // _BYTES_PER_STAMP)
-    for start in range(0, len(stamps), step):
-        digest.update(np.ascontiguousarray(stamps[start : start + step]).data)
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    stamps = _open_stamps(folder / "stamps.npy")
+    start, end = stamps.offset, stamps.offset + stamps.nbytes  # type: ignore[attr-defined]
+    # Read, not mapped: the pages of a mapped file count as this process' memory.
+    buffer = memoryview(bytearray(2**22))
+    for path, position, stop in (
+        (folder / "catalogue.parquet", 0, (folder / "catalogue.parquet").stat().st_size),
+        (folder / "stamps.npy", start, end),
+    ):
+        with path.open("rb", buffering=0) as file:
+            file.seek(position)
+            while position < stop:
+                n = file.readinto(buffer[: min(len(buffer), stop - position)])
+                if not n:
+                    raise UserError(f"{path}: truncated; build the set again")
+                digest.update(buffer[:n])
+                position += n
     return digest.hexdigest()
 
 
