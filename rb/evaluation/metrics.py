@@ -82,12 +82,15 @@ class Roc:
     """Points of a ROC curve from (0, 0) to (1, 1).
 
     Accepting every stamp with ``p_real >= threshold[i]`` gives ``fpr[i]`` and ``tpr[i]``;
-    the first threshold is infinite.
+    the first threshold is infinite. Point number `chosen` is where the classifier stands at
+    `chosen_threshold`.
     """
 
     fpr: np.ndarray
     tpr: np.ndarray
     threshold: np.ndarray
+    chosen: int
+    chosen_threshold: float
 
 
 def evaluate_scores(
@@ -135,11 +138,11 @@ def confusion(labels: np.ndarray, p_real: np.ndarray, threshold: float = 0.5) ->
     return _confusion(*known(labels, p_real), threshold)
 
 
-def roc(labels: np.ndarray, p_real: np.ndarray) -> Roc:
+def roc(labels: np.ndarray, p_real: np.ndarray, threshold: float = 0.5) -> Roc:
     """ROC curve without the points that lie on a straight line between their neighbours.
 
-    Equal scores are one point, because no threshold tells them apart. Without one of the
-    classes its rate is NaN.
+    Equal scores are one point, because no threshold tells them apart. The point that
+    belongs to `threshold` is always kept. Without one of the classes its rate is NaN.
     """
     is_real, scores = known(labels, p_real)
     order = np.argsort(-scores, kind="stable")
@@ -147,18 +150,23 @@ def roc(labels: np.ndarray, p_real: np.ndarray) -> Roc:
     last_of_ties = np.flatnonzero(np.diff(sorted_scores, append=-np.inf))
     tp = np.concatenate([[0], np.cumsum(sorted_real)[last_of_ties]])
     fp = np.concatenate([[0], np.cumsum(~sorted_real)[last_of_ties]])
-    threshold = np.concatenate([[np.inf], sorted_scores[last_of_ties]])
+    cuts = np.concatenate([[np.inf], sorted_scores[last_of_ties]])
+    chosen = int(np.count_nonzero(cuts >= threshold)) - 1
     if tp.size > 2:
         # Cross product of the steps before and after a point: integers, so exact.
         step_tp, step_fp = np.diff(tp), np.diff(fp)
         corner = step_tp[:-1] * step_fp[1:] != step_fp[:-1] * step_tp[1:]
         keep = np.concatenate([[True], corner, [True]])
-        tp, fp, threshold = tp[keep], fp[keep], threshold[keep]
+        keep[chosen] = True
+        tp, fp, cuts = tp[keep], fp[keep], cuts[keep]
+        chosen = int(np.count_nonzero(keep[:chosen]))
     n_real = int(is_real.sum())
     n_bogus = is_real.size - n_real
     return Roc(
         fp / n_bogus if n_bogus else np.full(fp.size, np.nan),
         tp / n_real if n_real else np.full(tp.size, np.nan),
+        cuts,
+        chosen,
         threshold,
     )
 

@@ -124,8 +124,8 @@ class RunResult:
         return confusion(self.labels, self.p_real, self.threshold)
 
     def roc(self) -> Roc:
-        """ROC curve."""
-        return roc(self.labels, self.p_real)
+        """ROC curve, with the point of the run's threshold."""
+        return roc(self.labels, self.p_real, self.threshold)
 
     def cost_of(self, key: str) -> float:
         """Cost under `key`, NaN where it is not known."""

@@ -64,6 +64,10 @@ def test_agrees_with_scikit_learn():
     result = evaluate_scores(labels, p_real)
     assert result["auc"].value == pytest.approx(reference.roc_auc_score(is_real, p_real))
     assert result["brier"].value == pytest.approx(reference.brier_score_loss(is_real, p_real))
+    matrix = confusion(labels, p_real, 0.3)
+    curve = roc(labels, p_real, 0.3)
+    assert curve.tpr[curve.chosen] == matrix.tp / matrix.n_real
+    assert curve.fpr[curve.chosen] == matrix.fp / matrix.n_bogus
     fpr, tpr, _ = reference.roc_curve(is_real, p_real, drop_intermediate=False)
     ours = roc(labels, p_real)
     # The points we drop lie on the lines between those we keep.

@@ -1,0 +1,182 @@
+"""The look that all figures share, and saving them.
+
+Figures are built on `matplotlib.figure.Figure` itself, without pyplot: nothing is registered
+globally, no display is needed, and a figure is freed when its last reference goes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rb.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN_WIDTH = 3.5
+"""Inches; one column of a journal page."""
+PAGE_WIDTH = 7.1
+"""Inches; the whole width of a journal page."""
+
+# From the palettes of Okabe & Ito and of Paul Tol, which keep apart under the common forms
+# of colour blindness; where two meet in one axes they also differ in lightness.
+RUN_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#555555")
+"""Runs in the order given: blue and orange for the first two, as in the paper's Figure 6."""
+RUN_STYLES = ("-", "--", "-.", ":")
+REAL_COLOR, BOGUS_COLOR = "#332288", "#CC6677"
+TRAIN_COLOR, VALIDATION_COLOR = "#2E8B57", "#7B3294"
+RIGHT_COLOR, WRONG_COLOR = "#08519C", "#C2570C"
+P_REAL = r"$p_\mathrm{real}$"
+INK, MUTED, GRID = "#222222", "#6B6B6B", "#DDDDDD"
+
+_RC: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: same look everywhere
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#444444",
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "lines.linewidth": 1.4,
+    "legend.frameon": True,
+    "legend.fancybox": False,
+    "legend.framealpha": 0.9,
+    "legend.edgecolor": "none",
+    "legend.handlelength": 2.2,
+    "figure.dpi": 150,
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # text stays text in the PDF
+    "svg.fonttype": "path",
+    "svg.hashsalt": "rb",  # the same figure gives the same file
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The settings above, for the time of the block only."""
+    import matplotlib
+
+    with matplotlib.rc_context(_RC):
+        yield
+
+
+def new_figure(width: float = COLUMN_WIDTH, height: float = 2.8) -> Figure:
+    """An empty figure of this size in inches; use it inside `house_style`."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def run_color(index: int) -> str:
+    """Colour of run number `index`."""
+    return RUN_COLORS[index % len(RUN_COLORS)]
+
+
+def run_style(index: int) -> str:
+    """Line style of run number `index`: a second cue beside the colour."""
+    return RUN_STYLES[index % len(RUN_STYLES)]
+
+
+def empty_note(axes: Axes, text: str) -> None:
+    """Say in the middle of `axes` why there is nothing in it."""
+    axes.text(
+        0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=MUTED, wrap=True
+    )
+
+
+def plain(text: str) -> str:
+    r"""`text` with its dollar signs escaped, so that matplotlib does not read it as math."""
+    return text.replace("$", r"\$")
+
+
+def short(text: str, length: int = 34) -> str:
+    """`text`, its middle replaced by an ellipsis where it is longer than `length`."""
+    if len(text) <= length:
+        return plain(text)
+    head = (length - 1) * 2 // 3
+    return plain(f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}")
+
+
+def save_figure(
+    figure: Figure,
+    path: str | os.PathLike[str],
+    formats: Sequence[str] = ("png", "pdf"),
+    dpi: int = 220,
+) -> list[Path]:
+    """Write `figure` as ``path.<format>`` for each format, each one whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Without a suffix; missing folders are made.
+    formats
+        What matplotlib writes: png, pdf, svg.
+    dpi
+        Pixels per inch of the PNG, and of pictures inside a PDF or SVG.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of `formats`. The same figure gives the same bytes.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be written.
+    """
+    path = Path(path)
+    written = []
+    for kind in formats:
+        target = path.with_name(f"{path.name}.{kind}")
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(figure_bytes(figure, kind, dpi))
+            temporary.replace(target)
+        except OSError as error:
+            raise UserError(
+                f"{target}: the figure cannot be written ({error.strerror or error})"
+            ) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        written.append(target)
+    return written
+
+
+def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
+    """The figure as the content of a file of format `kind`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    # Dates would make two runs of the same code differ.
+    undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    stream = io.BytesIO()
+    with house_style():
+        if kind == "png":
+            FigureCanvasAgg(figure)
+        figure.savefig(stream, format=kind, dpi=dpi, metadata=undated.get(kind))
+    return stream.getvalue()
