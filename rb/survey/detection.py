@@ -147,10 +147,12 @@ def find_reference(
     )
     x, y = found["x"], found["y"]
     a = np.maximum(found["a"], 0.3)
+    # Single precision can carry an angle of 90 degrees over the bound that sep accepts.
+    theta = np.clip(found["theta"].astype(np.float64), -np.pi / 2, np.pi / 2)
     b = np.clip(found["b"], 0.3, a)
     # An ellipse of 3 rms axes (at least 3 px) holds nearly all the light, as a Kron aperture does.
     scale = 3.0 * np.maximum(1.0, 1.0 / a)
-    flux, error, _ = sep.sum_ellipse(image, x, y, a, b, found["theta"], scale, err=noise, subpix=3)
+    flux, error, _ = sep.sum_ellipse(image, x, y, a, b, theta, scale, err=noise, subpix=3)
     return Reference(x, y, a, b, flux, error)
 
 

@@ -140,8 +140,8 @@ def draw_scene(rng: np.random.Generator, settings: SceneSettings, zero_point: fl
         + settings.galaxy_radius_scatter * rng.standard_normal(count)
     )
     radius = np.clip(radius, 0.2, 40.0)
-    # Two in three are discs; bulges are rounder.
-    disc = rng.random(count) < 0.67
+    # Two in three faint galaxies are discs, one in three bright ones; bulges are rounder.
+    disc = rng.random(count) < np.clip(0.67 - 0.08 * (22.0 - mag), 0.33, 0.67)
     index = np.where(disc, rng.choice([0.7, 1.0, 1.4], count), rng.choice([2.0, 2.8, 4.0], count))
     ellipticity = np.where(disc, rng.beta(2.0, 2.2, count), rng.beta(1.5, 5.0, count))
     ellipticity = np.minimum(ellipticity, 0.85)

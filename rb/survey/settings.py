@@ -29,18 +29,18 @@ class SceneSettings:
     pixel_scale: float = 0.263
     renderer: str = "mixture"
     galaxy_density: float = 34.0
-    galaxy_mag: tuple[float, float] = (16.5, 24.6)
+    galaxy_mag: tuple[float, float] = (17.0, 24.6)
     galaxy_slope: float = 0.31
-    galaxy_radius_arcsec: float = 0.5
+    galaxy_radius_arcsec: float = 0.42
     galaxy_radius_slope: float = 0.12
     galaxy_radius_scatter: float = 0.16
-    star_density: float = 7.0
-    star_mag: tuple[float, float] = (15.5, 23.0)
-    star_slope: float = 0.2
+    star_density: float = 8.0
+    star_mag: tuple[float, float] = (16.4, 22.8)
+    star_slope: float = 0.25
     proper_motion_px: float = 0.03
-    sn_per_frame: int = 40
-    sn_mag: tuple[float, float] = (19.0, 25.0)
-    sn_mag_peak: float = 23.2
+    sn_per_frame: int = 30
+    sn_mag: tuple[float, float] = (18.5, 26.0)
+    sn_mag_peak: float = 23.6
     sn_mag_width: float = 1.5
     sn_separation_px: float = 30.0
     host_mag: tuple[float, float] = (17.0, 25.8)
@@ -56,9 +56,9 @@ class ExposureSettings:
     zero_point: float = 31.2
     zero_point_scatter: float = 0.15
     calibration_error: float = 0.01
-    search_fwhm_px: float = 3.95
+    search_fwhm_px: float = 3.9
     search_fwhm_scatter: float = 0.23
-    template_fwhm_px: float = 3.4
+    template_fwhm_px: float = 3.5
     template_fwhm_scatter: float = 0.1
     fwhm_range_px: tuple[float, float] = (2.8, 8.0)
     moffat_beta: float = 3.0
@@ -66,17 +66,17 @@ class ExposureSettings:
     psf_variation: float = 0.01
     psf_variation_ellipticity: float = 0.01
     brighter_fatter: float = 0.004
-    sky_noise: float = 24.0
+    sky_noise: float = 31.0
     sky_noise_scatter: float = 0.45
-    shot_noise: float = 1.0
-    deep_fraction: float = 0.35
-    deep_exposures: tuple[int, int] = (4, 11)
+    shot_noise: float = 1.5
+    deep_fraction: float = 0.3
+    deep_exposures: tuple[int, int] = (5, 12)
     template_exposures: tuple[int, int] = (6, 20)
     sky_level: float = 60.0
     sky_gradient: float = 5.0
-    registration_px: float = 0.1
-    registration_warp_px: float = 0.1
-    registration_source_px: float = 0.06
+    registration_px: float = 0.07
+    registration_warp_px: float = 0.06
+    registration_source_px: float = 0.055
     saturation: float = 170000.0
 
 
@@ -84,8 +84,8 @@ class ExposureSettings:
 class ArtefactSettings:
     """Mean numbers per frame of what is not in the sky."""
 
-    cosmic_rays: float = 1.0
-    hot_pixels: float = 0.4
+    cosmic_rays: float = 0.6
+    hot_pixels: float = 0.3
     bad_columns: float = 0.05
     ghosts: float = 0.05
     trails: float = 0.02
@@ -110,14 +110,14 @@ class SubtractionSettings:
 class DetectionSettings:
     """When something in the difference image is a candidate."""
 
-    threshold: float = 1.2
+    threshold: float = 1.3
     filter_fwhm_px: float = 2.5
     min_area: int = 1
     deblend_contrast: float = 0.01
     snr_min: float = 3.5
     max_ellipticity: float = 0.88
     match_radius_px: float = 2.5
-    match_snr: float = 2.0
+    match_snr: float = 3.0
     reference_threshold: float = 1.5
     reference_radius_arcsec: float = 5.0
 
