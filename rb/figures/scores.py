@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rb.evaluation.binned import calibration_bins
-from rb.evaluation.metrics import known
+from rb.evaluation.metrics import BOGUS, REAL, UNKNOWN, known
 from rb.figures.style import (
     BOGUS_COLOR,
     COLUMN_WIDTH,
@@ -27,15 +27,19 @@ Scores = tuple[np.ndarray, np.ndarray]
 """Labels (n,) 0 real, 1 bogus, -1 unknown, and p_real (n,)."""
 
 
-def score_figure(scores: Mapping[str, Scores], threshold: float = 0.5, bins: int = 40) -> Figure:
+def score_figure(
+    scores: Mapping[str, Scores],
+    thresholds: float | Mapping[str, float] = 0.5,
+    bins: int = 40,
+) -> Figure:
     """Histograms of p_real by class, a panel a run, counts on a logarithmic axis.
 
     Parameters
     ----------
     scores
-        By run name: labels (n,) and p_real (n,); unknown labels are left out.
-    threshold
-        Drawn as a line.
+        By run name: labels (n,) and p_real (n,); stamps without a label are drawn in grey.
+    thresholds
+        Drawn as a line: one for all runs, or by run name.
     bins
         Number of bins between 0 and 1.
     """
@@ -45,28 +49,35 @@ def score_figure(scores: Mapping[str, Scores], threshold: float = 0.5, bins: int
         axes = figure.subplots(1, columns, squeeze=False, sharey=True)[0]
         edges = np.linspace(0, 1, bins + 1)
         for panel, (name, (labels, p_real)) in zip(axes, scores.items(), strict=False):
-            is_real, values = known(labels, p_real)
-            for mask, color, text, hatch in (
-                (~is_real, BOGUS_COLOR, "bogus", "////"),
-                (is_real, REAL_COLOR, "real", None),
+            labels, p_real = np.asarray(labels), np.asarray(p_real)
+            known(labels, p_real)  # refuses what is no label or no probability
+            for label, color, text, hatch in (
+                (UNKNOWN, MUTED, "no label", None),
+                (BOGUS, BOGUS_COLOR, "bogus", "////"),
+                (REAL, REAL_COLOR, "real", None),
             ):
+                values = p_real[labels == label]
+                if values.size == 0:
+                    continue
                 # The outline tells the classes apart where the fills overlap.
                 style = {"bins": edges, "color": color, "histtype": "stepfilled"}
-                panel.hist(values[mask], alpha=0.28, hatch=hatch, ec="white", lw=0, **style)
+                panel.hist(values, alpha=0.28, hatch=hatch, ec="white", lw=0, **style)
                 panel.hist(
-                    values[mask],
+                    values,
                     bins=edges,
                     color=color,
                     histtype="step",
                     lw=1.4,
-                    label=f"{text} ({mask.sum():,})",
+                    label=f"{text} ({values.size:,})",
                 )
+            threshold = thresholds if isinstance(thresholds, float | int) else thresholds[name]
             panel.axvline(threshold, color=MUTED, lw=0.9, ls="--")
             panel.set_xlim(0, 1)
             panel.set_xlabel(P_REAL)
             panel.set_title(short(name))
-            panel.legend(loc="upper center")
-        if _any_labelled(scores):
+            if labels.size:
+                panel.legend(loc="upper center")
+        if any(len(values) for _, values in scores.values()):
             axes[0].set_yscale("log")
             bottom, top = axes[0].get_ylim()
             axes[0].set_ylim(max(0.5, bottom), top * 6)

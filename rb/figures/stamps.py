@@ -48,8 +48,8 @@ def stamp_page(
     columns: int = 3,
     title: str | None = None,
     colors: Sequence[str] | None = None,
-    common_range: bool = True,
-    diff_centre: Literal["zero", "median"] = "zero",
+    common_range: bool | None = None,
+    diff_centre: Literal["zero", "median"] | None = None,
 ) -> Figure:
     """A page of triplets.
 
@@ -73,11 +73,12 @@ def stamp_page(
     colors
         n colours of the titles.
     common_range
-        Let search and template share their range, as in Figure 1; False for images of
-        different zero points.
+        Let search and template share their range, as in Figure 1, or not. None: they share
+        it unless their sky levels lie farther apart than twenty times the noise, as they
+        do in images whose zero point is lost.
     diff_centre
-        What is white in the difference: zero, or the stamp's median where the zero point
-        is lost.
+        What is white in the difference: zero, or the stamp's median. None: zero, unless
+        the median lies farther from it than three times the noise.
     """
     unknown = set(channels) - set(CHANNELS)
     if stamps.ndim != 4 or stamps.shape[1] != len(CHANNELS) or unknown:
@@ -131,8 +132,8 @@ def examples_figure(
     seed: int = 0,
     channels: Sequence[str] = CHANNELS,
     columns: int = 3,
-    common_range: bool = True,
-    diff_centre: Literal["zero", "median"] = "zero",
+    common_range: bool | None = None,
+    diff_centre: Literal["zero", "median"] | None = None,
 ) -> Figure:
     """Example stamps of one field of the confusion matrix.
 
@@ -185,13 +186,15 @@ def _triplet(
     axes: Axes,
     stamp: np.ndarray,
     channels: Sequence[str],
-    common_range: bool,
-    diff_centre: str,
+    common_range: bool | None,
+    diff_centre: str | None,
     name_channels: bool,
 ) -> None:
     height, width = stamp.shape[1:]
     stamp = np.where(stamp.astype(np.float32) == _MASKED, np.nan, stamp)
     shared = [stamp[CHANNELS.index(c)] for c in channels if c != "diff"]
+    if common_range is None:
+        common_range = _same_sky(shared)
     together = _grey_limits(np.stack(shared)) if shared and common_range else None
     for position, channel in enumerate(channels):
         image = stamp[CHANNELS.index(channel)]
@@ -229,12 +232,15 @@ def _show_grey(axes: Axes, image: np.ndarray, left: int, limits: tuple[float, fl
     _imshow(axes, image, left, "gray", norm)
 
 
-def _show_diff(axes: Axes, image: np.ndarray, left: int, centre: str) -> None:
+def _show_diff(axes: Axes, image: np.ndarray, left: int, centre: str | None) -> None:
     finite = image[np.isfinite(image)]
-    zero = float(np.median(finite)) if centre == "median" else 0.0
+    level, noise = _sky(image)
+    if centre is None:
+        centre = "median" if abs(level) > 3 * noise else "zero"
+    zero = level if centre == "median" else 0.0
     distance = np.abs(finite - zero)
-    # At least six times the noise (from the median deviation), so that noise stays pale.
-    reach = max(float(np.quantile(distance, 0.995)), 6 * 1.4826 * float(np.median(distance)))
+    # At least six times the noise, so that noise stays pale.
+    reach = max(float(np.quantile(distance, 0.995)), 6 * noise)
     if reach == 0:
         reach = 1.0
     _imshow(axes, image, left, "RdBu_r", Normalize(zero - reach, zero + reach))
@@ -269,6 +275,22 @@ def _grey_limits(images: np.ndarray) -> tuple[float, float]:
     high = max(float(high), float(np.quantile(finite, 0.995)))
     low = float(low)
     return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _sky(image: np.ndarray) -> tuple[float, float]:
+    """Median and noise, the latter from the median absolute deviation."""
+    finite = image[np.isfinite(image)]
+    if finite.size == 0:
+        return 0.0, 0.0
+    level = float(np.median(finite))
+    return level, 1.4826 * float(np.median(np.abs(finite - level)))
+
+
+def _same_sky(images: Sequence[np.ndarray]) -> bool:
+    skies = [_sky(image) for image in images if np.isfinite(image).any()]
+    levels = [level for level, _ in skies]
+    noise = max((noise for _, noise in skies), default=0.0)
+    return len(skies) < 2 or max(levels) - min(levels) <= 20 * noise
 
 
 def _absent(axes: Axes, left: int, width: int, height: int, channel: str) -> None:

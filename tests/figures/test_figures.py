@@ -150,7 +150,7 @@ def test_curves_without_validation_and_of_one_epoch():
 
 def test_histograms_count_every_stamp():
     labels, p_real = scores(1.0)
-    figure = score_figure({"x": (labels, p_real)}, threshold=0.7)
+    figure = score_figure({"x": (labels, p_real)}, 0.7)
     axes = figure.axes[0]
     assert {f"bogus ({(labels == 1).sum():,})", f"real ({(labels == 0).sum():,})"} <= set(
         texts(figure)
