@@ -40,27 +40,44 @@ class Bars:
 
 @contextmanager
 def bars(show: bool) -> Iterator[Bars]:
-    """Progress bars while the block runs, if `show` is set."""
+    """Progress bars that count files while the block runs, if `show` is set."""
     if not show:
         yield Bars()
         return
+    from rich.progress import MofNCompleteColumn, TextColumn
+
+    with _progress(MofNCompleteColumn(), TextColumn("{task.fields[unit]}")) as progress:
+        yield Bars(progress)
+
+
+@contextmanager
+def byte_bars(show: bool) -> Iterator[Bars]:
+    """Progress bars that count bytes and show the rate, if `show` is set."""
+    if not show:
+        yield Bars()
+        return
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    with _progress(DownloadColumn(), TransferSpeedColumn()) as progress:
+        yield Bars(progress)
+
+
+def _progress(*columns: Any) -> Any:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    columns = (
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
+        *columns,
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Bars(progress)

@@ -1,0 +1,7 @@
+"""``python -m rb`` is the command `rb`."""
+
+import sys
+
+from rb.cli import main
+
+sys.exit(main())
