@@ -168,7 +168,9 @@ class Downloader:
                 remotes = self._ask(pool, todo, failures)
                 self._check_space(remotes)
                 jobs = {
-                    pool.submit(self._get, file, remotes[file.name], show): file
+                    pool.submit(
+                        self._get, file, remotes[file.name], file.name in manifest, show
+                    ): file
                     for file in todo
                     if file.name in remotes
                 }
@@ -288,9 +290,10 @@ class Downloader:
 
     # --- fetching ----------------------------------------------------------------------------
 
-    def _get(self, file: RemoteFile, remote: Remote, show: Bars) -> str:
+    def _get(self, file: RemoteFile, remote: Remote, known_bad: bool, show: Bars) -> str:
         path, part = self.folder / file.name, self.folder / f"{file.name}.part"
-        if path.is_file() and remote.size is not None and path.stat().st_size == remote.size:
+        same_size = path.is_file() and path.stat().st_size == remote.size
+        if same_size and not known_bad:
             # Fetched by other means: what it contains is recorded, so that damage shows later.
             with show.task(f"verifying {file.name}", remote.size, "") as step:
                 digest = sha256_of(path, step, self._stop)
