@@ -78,6 +78,16 @@ def _folder(settings: SurveySettings, path: str | os.PathLike[str]) -> Path:
     return Path(path) / f"simulated-{settings.digest()}"
 
 
+def open_stamps(config: dict[str, Any], *, progress: bool = True) -> StampSet:
+    """The stamp set of a ``data`` configuration, built under ``config["cache"]`` if need be.
+
+    ``config["processes"]`` is the number of worker processes, None for one per core. See `build`
+    for the errors.
+    """
+    processes = config.get("processes") or len(os.sched_getaffinity(0))
+    return build(config, config["cache"], processes, progress)
+
+
 def build(
     config: Mapping[str, Any],
     path: str | os.PathLike[str],

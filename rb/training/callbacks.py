@@ -130,7 +130,9 @@ class EpochProgress(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the epoch's numbers."""
-        m = {k: float(trainer.callback_metrics[k]) for k in _METRICS if k in trainer.callback_metrics}
+        m = {
+            k: float(trainer.callback_metrics[k]) for k in _METRICS if k in trainer.callback_metrics
+        }
         done = trainer.current_epoch + 1
         numbers = (
             f"loss {m.get('train/loss', float('nan')):.4f} acc {m.get('train/acc', float('nan')):.4f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from hydra.core.hydra_config import HydraConfig
@@ -9,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rb.config import check_training, resolved
+from rb.training.sweep import SWEPT_VARIABLE
 
 
 def start(config: DictConfig) -> float:
@@ -27,7 +29,7 @@ def start(config: DictConfig) -> float:
 
 
 def _job_name(overrides: list[str]) -> str:
-    """Name of a sweep's job: what tells it from its siblings, without the shared choices."""
-    shared = ("experiment", "paths", "tracking", "data", "name")
-    kept = [o for o in overrides if o.split("=", 1)[0].split(".")[0] not in shared]
-    return " ".join(o.removeprefix("model=") for o in kept) or " ".join(overrides)
+    """Name of a sweep's job: the settings that tell it from its siblings."""
+    swept = os.environ.get(SWEPT_VARIABLE, "").split()
+    own = [o for o in overrides if o.split("=", 1)[0].lstrip("+") in swept]
+    return " ".join(o.removeprefix("model=") for o in own)

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from rb.config import check_training
+from rb.console import make_console
 from rb.errors import UserError
 from rb.models.package import TrainedModel, load_model
 from rb.sources import open_stamps
@@ -24,7 +25,14 @@ from rb.stamps.scaling import InputSpec
 from rb.stamps.splits import SUBSETS, Split, make_split
 from rb.tracking import TrackedRun, Tracking
 
-_CHANGE_ON_RESUME = ("run", "tracking", "paths", "trainer.max_epochs", "trainer.patience", "data.processes")
+_CHANGE_ON_RESUME = (
+    "run",
+    "tracking",
+    "paths",
+    "trainer.max_epochs",
+    "trainer.patience",
+    "data.processes",
+)
 
 
 def train(config: dict[str, Any], name: str | None = None, console: Console | None = None) -> float:
@@ -45,7 +53,7 @@ def train(config: dict[str, Any], name: str | None = None, console: Console | No
         Best validation accuracy, for sweepers to maximise.
     """
     check_training(config)
-    console = console or Console()
+    console = console or make_console()
     inputs = input_spec(config)
     stamp_set = open_stamps(config["data"])
     inputs.check(stamp_set.channels, f"model={config['model']['name']}")
@@ -59,7 +67,9 @@ def train(config: dict[str, Any], name: str | None = None, console: Console | No
         "stacking": inputs.stacking,
     }
     with tracking.run(name, "training", tags) as run:
-        console.print(f"run {run.run_id} ({name}) in experiment '{config['tracking']['experiment']}'")
+        console.print(
+            f"run {run.run_id} ({name}) in experiment '{config['tracking']['experiment']}'"
+        )
         run.log_config(config)
         _log_data(run, stamp_set, split)
         return _fit(config, stamp_set, split, inputs, run, console, name)
@@ -79,7 +89,7 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
     """
     from rb.tracking import PROCESS_TAG, STATE_TAG, is_alive
 
-    console = console or Console()
+    console = console or make_console()
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
         if not any(key == k or key.startswith(k + ".") for k in _CHANGE_ON_RESUME):
@@ -253,7 +263,10 @@ def _fit(
     )
     last = folder / "last.ckpt"
     trainer.fit(
-        classifier, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True
+        classifier,
+        datamodule=data,
+        ckpt_path=str(last) if last.exists() else None,
+        weights_only=True,
     )
     # A run that is taken up after its last epoch has nothing to fit, but may lack its results.
     return _finish(config, stamp_set, split, run, save_points, folder / "best.ckpt", console, name)
@@ -315,7 +328,9 @@ def _log_pictures(
     run.log_figure(curves_figure({name: history}), "figures/curves")
     run.log_figure(roc_figure({name: roc(labels, p_real)}), "figures/val_roc")
     run.log_figure(confusion_figure({name: matrix}), "figures/val_confusion")
-    run.log_json({"layout": "[[TP, FN], [FP, TN]]", "matrix": matrix.array.tolist()}, "val_confusion.json")
+    run.log_json(
+        {"layout": "[[TP, FN], [FP, TN]]", "matrix": matrix.array.tolist()}, "val_confusion.json"
+    )
 
 
 def _quieten_lightning() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+SWEPT_VARIABLE = "RB_SWEPT_KEYS"
+
 
 class SweepParent(Callback):
     """Hydra callback: one MLflow run around the jobs of ``train.py -m``.
@@ -33,6 +35,7 @@ class SweepParent(Callback):
         self._context = self._tracking.run(name, "sweep", {"overrides": " ".join(overrides)})
         self._run = self._context.__enter__()
         os.environ[PARENT_VARIABLE] = self._run.run_id
+        os.environ[SWEPT_VARIABLE] = " ".join(_swept_keys(overrides))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the table of the jobs and close the parent run."""
@@ -40,7 +43,8 @@ class SweepParent(Callback):
 
         if self._context is None:
             return
-        os.environ.pop(PARENT_VARIABLE, None)
+        for variable in (PARENT_VARIABLE, SWEPT_VARIABLE):
+            os.environ.pop(variable, None)
         error = sys.exc_info()
         try:
             self._summarise()
@@ -49,8 +53,9 @@ class SweepParent(Callback):
             self._context = None
 
     def _summarise(self) -> None:
-        from rich.console import Console
         from rich.table import Table
+
+        from rb.console import make_console
 
         children = self._tracking.runs(parent=self._run.run_id)[::-1]
         table = Table(title=f"sweep {self._run.run_id}")
@@ -76,7 +81,7 @@ class SweepParent(Callback):
                 _text(row["epochs"], ".0f"),
                 _text(row["cpu_hours"], ".3f"),
             )
-        Console().print(table)
+        make_console().print(table)
         self._run.log_json(rows, "jobs.json")
         done = [r["best/val_acc"] for r in rows if r["best/val_acc"] is not None]
         self._run.log_metrics(
@@ -90,3 +95,10 @@ class SweepParent(Callback):
 
 def _text(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
+
+
+def _swept_keys(overrides: list[str]) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [o.key_or_group for o in parsed if o.is_sweep_override()]

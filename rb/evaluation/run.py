@@ -1,0 +1,296 @@
+"""Evaluate models on candidates, compare them, and write it all down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from rb.console import make_console
+from rb.errors import UserError
+from rb.evaluation.comparison import comparison_table, print_comparison, unique_names
+from rb.evaluation.results import RunResult
+from rb.evaluation.select import Candidate, select
+from rb.evaluation.timing import time_prediction
+from rb.models.package import TrainedModel
+from rb.sources import open_stamps
+from rb.stamps import StampSet
+from rb.stamps.splits import make_split
+from rb.tracking import TrackedRun, Tracking
+
+_PAPER_BATCH = 200  # the batch size that ms per stamp is quoted for, that of Table 2
+_SMALL = 30  # up to so many candidates are listed one by one
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model was evaluated on and what came of it."""
+
+    candidate: Candidate
+    result: RunResult
+    stamp_set: StampSet
+    rows: np.ndarray
+    own_test: bool
+    timing: pd.DataFrame | None
+
+
+def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
+    """Evaluate the runs that `config` names; print, draw, track and report.
+
+    Parameters
+    ----------
+    config : dict
+        Resolved configuration, as composed from ``conf/evaluate.yaml``.
+    console : Console, optional
+        Where the tables go.
+
+    Returns
+    -------
+    float
+        The best accuracy, NaN where no label is known.
+    """
+    console = console or make_console()
+    settings = config["tracking"]
+    tracking = Tracking(settings["uri"], config["paths"]["runs"], settings["experiment"])
+    candidates = select(tracking, config["runs"])
+    other = open_stamps(config["data"]) if config["data"]["name"] else None
+    opened: dict[str, StampSet] = {}
+    evaluated = [_evaluate(c, other, opened, config, console) for c in candidates]
+    results = [e.result for e in evaluated]
+    for name, scores in _foreign_scores(config["scores"], evaluated[0]):
+        results.append(scores)
+        console.print(f"{name}: scores from {config['scores']}")
+    folder = Path(config["report"] or _new_folder(Path(config["paths"]["runs"]) / "reports"))
+    with tracking.run(
+        f"evaluation {folder.name}", "evaluation", {"runs": str(config["runs"])}
+    ) as run:
+        run.log_config(config)
+        _print(results, console, config["confidence"])
+        for one in evaluated:
+            if one.own_test and one.candidate.run_id:
+                _log_to_run(TrackedRun(tracking, one.candidate.run_id), one, config["confidence"])
+        _write(folder, evaluated, results, run, config)
+    console.print(f"report: {folder / 'report.html'}")
+    accuracies = [
+        r.metrics(config["confidence"])["accuracy"].value for r in results if r.n_labelled
+    ]
+    return max(accuracies, default=float("nan"))
+
+
+def _evaluate(
+    candidate: Candidate,
+    other: StampSet | None,
+    opened: dict[str, StampSet],
+    config: Mapping[str, Any],
+    console: Console,
+) -> Evaluated:
+    trained_on = (candidate.model.facts.get("training_set") or {}).get("digest")
+    if other is not None:
+        stamp_set = other
+    else:
+        if candidate.config is None:
+            raise UserError(
+                f"runs: {candidate.name} is a file, so its stamp set is not known; "
+                "name one with data=…"
+            )
+        key = str(candidate.config["data"])
+        if key not in opened:
+            opened[key] = open_stamps(candidate.config["data"])
+        stamp_set = opened[key]
+        if trained_on and trained_on != stamp_set.digest:
+            raise UserError(
+                f"run {candidate.name}: trained on a stamp set with digest {trained_on[:12]}, the "
+                f"one found has {stamp_set.digest[:12]}; restore the data or name other with data=…"
+            )
+    own = trained_on == stamp_set.digest
+    subset = config["subset"] or ("test" if own else "all")
+    rows = np.arange(len(stamp_set))
+    if subset != "all":
+        split = candidate.config["split"] if own and candidate.config else None
+        if split is None:
+            raise UserError(
+                f"subset={subset}: {candidate.name} has no split of {stamp_set.path.name}; "
+                "use subset=all"
+            )
+        rows = make_split(stamp_set.labels, stamp_set.groups, **split)[subset]
+        if not len(rows):
+            raise UserError(f"subset={subset}: the split of {candidate.name} leaves it empty")
+    elif own:
+        console.print(
+            f"note: {candidate.name} is evaluated on all of its own stamp set, training included"
+        )
+    rows = np.sort(rows)
+    model = candidate.model
+    started = time.perf_counter()
+    p_real = model.score(stamp_set, rows)
+    elapsed = time.perf_counter() - started
+    console.print(f"{candidate.name}: {len(rows):,} candidates scored in {elapsed:.1f} s")
+    timing = _time(model, stamp_set, rows) if config["timing"] else None
+    metrics = candidate.metrics or {}
+    cost = {
+        "train_cpu_hours": metrics.get("cost/train_cpu_hours"),
+        "train_wall_s": metrics.get("cost/train_wall_s"),
+        "epochs": metrics.get("epochs"),
+        "n_train": (model.facts.get("training_set") or {}).get("n_train"),
+        "parameters": model.n_parameters,
+    }
+    if timing is not None:
+        at = timing.set_index("batch_size").loc[_PAPER_BATCH]
+        cost |= {"ms_per_stamp": at["ms_per_stamp"], "ms_per_stamp_mad": at["mad"]}
+    result = RunResult(
+        name=candidate.name,
+        run_id=candidate.run_id,
+        inputs=model.inputs.kind,  # type: ignore[arg-type]
+        model=str(model.facts.get("name", candidate.name)),
+        data_name=stamp_set.name,
+        data_digest=stamp_set.digest,
+        subset=subset,
+        ids=stamp_set.ids[rows],
+        labels=stamp_set.labels[rows],
+        p_real=p_real,
+        threshold=model.threshold if config["threshold"] is None else config["threshold"],
+        history=candidate.history,
+        cost={k: v for k, v in cost.items() if v is not None},
+        settings=candidate.config or {},
+    )
+    return Evaluated(candidate, result, stamp_set, rows, own and subset == "test", timing)
+
+
+def _time(model: TrainedModel, stamp_set: StampSet, rows: np.ndarray) -> pd.DataFrame:
+    """Time of the network alone, as the paper's Table 1, and with reading and scaling."""
+    raw = np.asarray(stamp_set.stamps[rows[:1000]])
+    prepared = model.inputs.prepare(raw)
+    with torch.inference_mode():
+        network = time_prediction(model.network, prepared, max_seconds=1.5)
+    whole = time_prediction(model.p_real, raw, max_seconds=1.5)
+    network["ms_per_stamp_with_scaling"] = whole["ms_per_stamp"]
+    return network
+
+
+def _foreign_scores(file: str | None, first: Evaluated) -> list[tuple[str, RunResult]]:
+    """Scores of others from a table, as results on the candidates that it holds."""
+    if file is None:
+        return []
+    path = Path(file)
+    try:
+        table = (
+            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, comment="#")
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"scores: {path} cannot be read ({error})") from error
+    if "id" not in table or len(table.columns) < 2:
+        raise UserError(f"scores: {path} needs a column id and at least one column of p_real")
+    ours = first.result
+    table = table.set_index(table["id"].astype(str)).drop(columns="id")
+    found = []
+    for column in table.select_dtypes("number"):
+        p_real = table[column].reindex(ours.ids.astype(str)).to_numpy(dtype=float)
+        there = np.isfinite(p_real)
+        if there.any():
+            scores = RunResult(
+                name=str(column),
+                run_id="",
+                inputs="nodia" if "nodia" in str(column).lower() else "dia",
+                model="scores",
+                data_name=ours.data_name,
+                data_digest=ours.data_digest,
+                subset=ours.subset,
+                ids=ours.ids[there],
+                labels=ours.labels[there],
+                p_real=p_real[there],
+            )
+            found.append((str(column), scores))
+    if not found:
+        raise UserError(f"scores: no id in {path} is among the evaluated candidates")
+    return found
+
+
+def _print(results: list[RunResult], console: Console, confidence: float) -> None:
+    if any(r.n_labelled for r in results):
+        print_comparison(results, console, confidence)
+    else:
+        console.print("no candidate has a label: scores only")
+    if max(r.n for r in results) <= _SMALL:
+        console.print(_score_table(results))
+
+
+def _score_table(results: list[RunResult]) -> Table:
+    """p_real of each candidate by each run, for small sets."""
+    table = Table(title="p_real of each candidate")
+    table.add_column("id")
+    table.add_column("label")
+    for name in unique_names(results):
+        table.add_column(name, justify="right")
+    columns = [dict(zip(r.ids.tolist(), r.p_real.tolist(), strict=True)) for r in results]
+    words = {0: "real", 1: "bogus", -1: "–"}
+    first = results[0]
+    for one, label in zip(first.ids.tolist(), first.labels.tolist(), strict=True):
+        scores = [f"{c[one]:.4f}" if one in c else "–" for c in columns]
+        table.add_row(str(one), words[label], *scores)
+    return table
+
+
+def _log_to_run(run: TrackedRun, one: Evaluated, confidence: float) -> None:
+    """Metrics of the held-out test set go to the run that was tested, so the UI compares them."""
+    from rb.figures.confusion import confusion_figure
+    from rb.figures.roc import roc_figure
+
+    result = one.result
+    metrics: dict[str, float] = {}
+    for key, estimate in result.metrics(confidence).items():
+        metrics |= {
+            f"test/{key}": estimate.value,
+            f"test_low/{key}": estimate.low,
+            f"test_high/{key}": estimate.high,
+        }
+    for key in ("ms_per_stamp", "ms_per_stamp_mad"):
+        if key in result.cost:
+            metrics[f"cost/{key}"] = result.cost_of(key)
+    run.log_metrics(metrics)
+    curve, matrix = result.roc(), result.confusion()
+    run.log_figure(roc_figure({result.name: curve}), "figures/test_roc")
+    run.log_figure(confusion_figure({result.name: matrix}), "figures/test_confusion")
+    run.log_json(
+        {"layout": "[[TP, FN], [FP, TN]]", "matrix": matrix.array.tolist()}, "test_confusion.json"
+    )
+    run.log_text(
+        pd.DataFrame({"fpr": curve.fpr, "tpr": curve.tpr, "threshold": curve.threshold}).to_csv(
+            index=False
+        ),
+        "test_roc.csv",
+    )
+
+
+def _new_folder(reports: Path) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder, number = reports / stamp, 1
+    while folder.exists():
+        number += 1
+        folder = reports / f"{stamp}-{number}"
+    return folder
+
+
+def _write(
+    folder: Path,
+    evaluated: list[Evaluated],
+    results: list[RunResult],
+    run: TrackedRun,
+    config: Mapping[str, Any],
+) -> None:
+    """Scores, figures and the report, on disk and with the evaluation's own run."""
+    names = unique_names(results)
+    for name, result in zip(names, results, strict=True):
+        result.save(
+            folder / "scores" / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+        )
+    table = comparison_table(results, config["confidence"])
+    table.to_csv(folder / "comparison.csv")
+    run.log_file(folder / "comparison.csv")

@@ -1,0 +1,115 @@
+"""Which runs are meant: the latest, the best of a sweep, IDs, names, files."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from rb.errors import UserError
+from rb.models.package import TrainedModel, load_model
+from rb.stamps.scaling import InputSpec
+from rb.tracking import PARENT_TAG, STATE_TAG, Tracking
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to evaluate and what is known of its training; files have no run."""
+
+    name: str
+    run_id: str
+    model: TrainedModel
+    config: dict[str, Any] | None = None
+    history: pd.DataFrame | None = None
+    metrics: dict[str, float] | None = None
+
+
+def select(tracking: Tracking, runs: Any) -> list[Candidate]:
+    """The models that ``runs`` names, in the order given.
+
+    Raises
+    ------
+    UserError
+        If one does not exist, has not finished, or is not a training run.
+    """
+    chosen: list[Candidate] = []
+    for entry in [runs] if isinstance(runs, str) else list(runs):
+        entry = str(entry)
+        if entry.endswith((".h5", ".hdf5", ".keras", ".ckpt")):
+            chosen.append(_from_file(Path(entry)))
+        else:
+            chosen += [_from_run(tracking, run) for run in _find(tracking, entry)]
+    unique = {c.run_id or c.name: c for c in chosen}
+    return list(unique.values())
+
+
+def _find(tracking: Tracking, entry: str) -> list[Run]:
+    if entry == "latest":
+        finished = _finished(tracking.runs("training"))
+        if not finished:
+            raise UserError("runs=latest: nothing was trained yet; run python train.py first")
+        parent = finished[0].data.tags.get(PARENT_TAG)
+        return _finished(tracking.runs(parent=parent))[::-1] if parent else finished[:1]
+    if entry == "best" or entry.startswith("best:"):
+        name = entry.partition(":")[2]
+        sweeps = [tracking.find(name)] if name else tracking.runs("sweep")[:1]
+        if not sweeps:
+            raise UserError("runs=best: there is no sweep yet; run python train.py -m … first")
+        jobs = _finished(tracking.runs(parent=sweeps[0].info.run_id))
+        if not jobs:
+            raise UserError(f"runs={entry}: that sweep has no finished job")
+        best: dict[str, Run] = {}
+        for run in sorted(jobs, key=lambda r: r.data.metrics.get("best/val_acc", 0.0)):
+            best[run.data.tags.get("inputs", "")] = run
+        return [best[kind] for kind in sorted(best)]
+    found = tracking.find(entry)
+    kind = found.data.tags.get("rb.kind")
+    if kind == "sweep":
+        return _finished(tracking.runs(parent=found.info.run_id))[::-1]
+    if kind != "training":
+        raise UserError(f"runs={entry}: that is a run of kind '{kind}', not a training run")
+    if not _finished([found]):
+        raise UserError(
+            f"runs={entry}: that run is {found.data.tags.get(STATE_TAG, found.info.status)}; "
+            f"take it up with python train.py run={found.info.run_id[:8]}"
+        )
+    return [found]
+
+
+def _finished(runs: list[Run]) -> list[Run]:
+    return [
+        r for r in runs if r.info.status == "FINISHED" and r.data.tags.get("rb.kind") == "training"
+    ]
+
+
+def _from_run(tracking: Tracking, run: Run) -> Candidate:
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = tracking.artifact(run.info.run_id, "checkpoint/best.ckpt", folder)
+        config = tracking.artifact(run.info.run_id, "config.yaml", folder)
+        history = tracking.artifact(run.info.run_id, "history.csv", folder)
+        return Candidate(
+            run.info.run_name,
+            run.info.run_id,
+            load_model(checkpoint),
+            yaml.safe_load(config.read_text()),
+            pd.read_csv(history),
+            dict(run.data.metrics),
+        )
+
+
+def _from_file(path: Path) -> Candidate:
+    if path.suffix == ".ckpt":
+        return Candidate(path.stem, "", load_model(path))
+    from rb.models.keras import load_keras
+
+    network = load_keras(path)
+    inputs = InputSpec(channels=network.channels, stacking=network.stacking)
+    facts = {"name": path.stem, "labels": "0 real, 1 bogus", "training_set": None}
+    return Candidate(path.stem, "", TrainedModel(network.eval(), inputs, 0.5, facts))
