@@ -125,7 +125,7 @@ class AvroFile:
     def _decode(self, count: int, data: bytes, start: int) -> Iterator[dict[str, Any] | Damage]:
         import fastavro
 
-        buffer = io.BytesIO(data)
+        buffer = _Strict(data)
         for i in range(count):
             try:
                 record = fastavro.schemaless_reader(buffer, self.schema.writer, self.schema.reader)
@@ -172,6 +172,20 @@ class AvroFile:
         data = self._file.read(length)
         if len(data) < length:
             raise EOFError("the file is cut short")
+        return data
+
+
+class _Strict(io.BytesIO):
+    """Bytes that end with an error.
+
+    fastavro takes what it gets when it reads numbers and truth values, and would go round an
+    array of 2**60 of them long after the data have ended.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is None or len(data) != size:
+            raise EOFError("the record is cut short")
         return data
 
 
