@@ -37,7 +37,7 @@ def obtain_frame(
     -------
     Frame
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if keep is None or all(file.exists() for file in frame_files(keep, number)):
         frame = read_part(parts, number)

@@ -33,7 +33,9 @@ class Smooth:
         """Values at positions in px; clamped at the frame's edge."""
         u = np.clip(2.0 * x / (self.size - 1) - 1.0, -1.0, 1.0)
         v = np.clip(2.0 * y / (self.size - 1) - 1.0, -1.0, 1.0)
-        return np.polynomial.legendre.legval2d(u, v, self.coefficients)
+        return np.asarray(
+            np.polynomial.legendre.legval2d(u, v, self.coefficients), dtype=np.float64
+        )
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ def draw_conditions(
             )
         )
     search, template = pair
-    # The template's sky is subtracted when it is built; its single-exposure noise is its own night's.
+    # The template's sky is subtracted when it is built.
     return search, replace(template, sky_level=0.0)
 
 
@@ -306,7 +308,8 @@ def expose(
             x, y = registration.displace(rng, x, y)
         shapes = conditions.psf.at(x, y)
         if motion is not None:
-            # Bright stars look wider, in proportion to their peak (Gruen et al. 2015, JINST 10 C05032).
+            # Bright stars look wider, in proportion to their peak (Gruen et al. 2015,
+            # JINST 10 C05032).
             peak = 0.6 * sources.flux * scale / shapes.fwhm**2
             swell = 1.0 + settings.brighter_fatter * np.minimum(peak / conditions.saturation, 1.0)
             shapes = replace(shapes, fwhm=shapes.fwhm * swell)

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rb.errors import UserError
-from rb.survey.exposures import Exposure
+from rb.survey.labels import Labels
+from rb.survey.observation import Observation
 from rb.survey.scene import Scene
 from rb.survey.wcs import Pointing
 
@@ -39,14 +40,9 @@ def frame_files(folder: Path, number: int) -> list[Path]:
 
 def write_frame(
     folder: Path,
-    number: int,
-    search: Exposure,
-    template: Exposure,
+    observation: Observation,
     difference: NDArray[np.float32],
-    scene: Scene,
-    recovered: NDArray[np.int64],
-    pointing: Pointing,
-    summary: dict[str, Any],
+    labels: Labels,
 ) -> None:
     """Write the four files of one frame; each appears under its name when it is whole.
 
@@ -54,20 +50,12 @@ def write_frame(
     ----------
     folder : Path
         Where to; it is created.
-    number : int
-        Frame number.
-    search, template : Exposure
-        The images.
+    observation : Observation
+        The images and the truth.
     difference : ndarray of shape (height, width)
         The difference image, in the search image's flux scale.
-    scene : Scene
-        The truth.
-    recovered : ndarray of int
-        Rows of the supernovae that were detected.
-    pointing : Pointing
-        Where the frame lies.
-    summary : dict
-        The frame's row of the side table.
+    labels : Labels
+        What is behind the detections, for the truth table's column FOUND.
 
     Raises
     ------
@@ -76,6 +64,9 @@ def write_frame(
     """
     from astropy.io import fits
 
+    number, pointing = observation.number, observation.pointing
+    search, template = observation.search, observation.template
+    recovered = labels.supernova[labels.supernova >= 0]
     header = pointing.wcs().to_header()
     header["FRAME"] = (number, "frame number")
     header["FIELD"] = (pointing.field, "field")
@@ -96,7 +87,7 @@ def write_frame(
         own["NCOMBINE"] = (conditions.exposures, "number of exposures added")
         units[name] = fits.HDUList([fits.PrimaryHDU(np.asarray(image, np.float32), own)])
     units["truth"] = fits.HDUList(
-        [fits.PrimaryHDU(), _truth_table(scene, recovered, pointing, number)]
+        [fits.PrimaryHDU(), _truth_table(observation.scene, recovered, pointing, number)]
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)

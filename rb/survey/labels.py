@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rb.stamps.stampset import BOGUS, REAL
 from rb.survey.artefacts import KINDS
 from rb.survey.detection import Detections
-from rb.survey.scene import Scene
+from rb.survey.observation import Observation
 from rb.survey.settings import DetectionSettings
 
 
@@ -53,11 +53,7 @@ def _artefact(truth: NDArray[np.uint8], x: float, y: float, radius: int = 2) -> 
 
 def label_detections(
     detections: Detections,
-    scene: Scene,
-    artefacts: NDArray[np.uint8],
-    fwhm: float,
-    noise: float,
-    flux_scale: float,
+    observation: Observation,
     settings: DetectionSettings,
 ) -> Labels:
     """Match detections with the truth.
@@ -70,16 +66,8 @@ def label_detections(
     ----------
     detections : Detections
         Candidates.
-    scene : Scene
-        Injected truth; fluxes at the survey's zero point.
-    artefacts : ndarray of shape (height, width)
-        Truth map of `rb.survey.artefacts`.
-    fwhm : float
-        FWHM of the search image, px.
-    noise : float
-        Sky noise of the search image, ADU per px.
-    flux_scale : float
-        Search flux per scene flux.
+    observation : Observation
+        The injected truth and the conditions of the search image.
     settings : DetectionSettings
         Radius and least true signal-to-noise ratio of a match.
 
@@ -88,6 +76,8 @@ def label_detections(
     Labels
     """
     n = len(detections)
+    scene, flux_scale = observation.scene, observation.flux_scale
+    night = observation.search.conditions
     label = np.full(n, BOGUS, dtype=np.int8)
     kind = np.full(n, "noise", dtype="U16")
     supernova = np.full(n, -1)
@@ -107,14 +97,14 @@ def label_detections(
                 continue
             supernova[i], label[i], kind[i] = nearest[i], REAL, "sn"
 
-    sigma = fwhm / 2.3548
+    sigma = night.psf.fwhm / 2.3548
     groups = (("star_residual", scene.stars), ("galaxy_residual", scene.galaxies))
     for i in np.flatnonzero(supernova < 0):
-        code = _artefact(artefacts, detections.x[i], detections.y[i])
+        code = _artefact(observation.artefacts, detections.x[i], detections.y[i])
         if code:
             kind[i] = KINDS[code]
             continue
-        brightest = 0.5 * noise
+        brightest = 0.5 * night.sky_noise
         for name, sources in groups:
             spread = sigma**2 + (0.85 * sources.radius) ** 2
             r2 = (sources.x - detections.x[i]) ** 2 + (sources.y - detections.y[i]) ** 2

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,13 +36,12 @@ def write_part(folder: Path, frame: Frame) -> None:
     """
     path = part_path(folder, frame.number)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    columns = {f"column_{name}": values for name, values in frame.catalogue.items()}
+    arrays: dict[str, Any] = {f"column_{name}": values for name, values in frame.catalogue.items()}
+    arrays |= {"stamps": frame.stamps, "summary": np.array(json.dumps(frame.summary))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.savez(
-                file, stamps=frame.stamps, summary=np.array(json.dumps(frame.summary)), **columns
-            )
+            np.savez(file, **arrays)
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"{folder}: frame {frame.number} could not be kept: {error}") from error

@@ -25,9 +25,9 @@ SERSIC_GRID = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 def moffat_mixture(beta: float, components: int = 4) -> Mixture:
     r"""Write a Moffat profile of FWHM 1 and unit flux as Gaussians.
 
-    :math:`(1+r^2/\alpha^2)^{-\beta}` is exactly a Gamma-weighted integral over Gaussians of precision
-    :math:`2\tau/\alpha^2`; generalised Gauss-Laguerre quadrature of that integral gives the mixture,
-    so there is nothing to fit.
+    :math:`(1+r^2/\alpha^2)^{-\beta}` is exactly a Gamma-weighted integral over Gaussians of
+    precision :math:`2\tau/\alpha^2`; generalised Gauss-Laguerre quadrature of that integral gives
+    the mixture, so there is nothing to fit.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def sersic_mixture(index: float) -> Mixture:
     Returns
     -------
     weights, variances : ndarray
-        Flux fractions summing to 1 and variances per axis in units of the half-light radius squared.
+        Flux fractions summing to 1 and variances per axis in units of the half-light radius
+        squared.
     """
     n = min(SERSIC_GRID, key=lambda grid: abs(np.log(grid / index)))
     b = gammaincinv(2.0 * n, 0.5)

@@ -65,7 +65,7 @@ class Shapes:
 
 
 def _covariances(variance: NDArray[np.float64], e1: float, e2: float) -> NDArray[np.float64]:
-    """Covariances (xx, yy, xy) of shape (k, 3) for round variances under an area-keeping distortion."""
+    """Covariances (xx, yy, xy), shape (k, 3), of round variances under an area-keeping shear."""
     area = variance / np.sqrt(1.0 - e1**2 - e2**2)
     return np.stack([area * (1.0 + e1), area * (1.0 - e1), area * e2], axis=-1)
 
@@ -119,7 +119,7 @@ def draw_gaussians(
             continue
         dx = np.arange(x0 - x, x1 - x - 0.5)
         dy = np.arange(y0 - y, y1 - y - 0.5)
-        # exp(-(yy dx^2 + xx dy^2 - 2 xy dx dy)/2): the axis terms factorise, the cross term does not.
+        # exp(-(yy dx^2 + xx dy^2 - 2 xy dx dy)/2): only the cross term does not factorise.
         along_x = (np.exp(-0.5 * inverse[k, 1] * dx**2) * amplitude[k]).astype(np.float32)
         along_y = np.exp(-0.5 * inverse[k, 0] * dy**2).astype(np.float32)
         box = np.multiply.outer(along_y, along_x)
@@ -146,7 +146,7 @@ def _draw_mixtures(
             profile: Mixture = sersic_mixture(float(sources.index[i]))
             galaxy = _covariances(profile[1] * sources.radius[i] ** 2, sources.e1[i], sources.e2[i])
             weights, covariances = _convolve((profile[0], galaxy), (weights, covariances))
-        covariances = covariances + (PIXEL_VARIANCE, PIXEL_VARIANCE, 0.0)
+        covariances = covariances + np.array([PIXEL_VARIANCE, PIXEL_VARIANCE, 0.0])
         draw_gaussians(
             image, sources.x[i], sources.y[i], sources.flux[i], weights, covariances, floor
         )

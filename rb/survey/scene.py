@@ -134,8 +134,7 @@ def draw_scene(rng: np.random.Generator, settings: SceneSettings, zero_point: fl
             power_law_mags(rng, n_field, settings.galaxy_mag, settings.galaxy_slope),
         ]
     )
-    radius = settings.galaxy_radius_arcsec / settings.pixel_scale
-    radius = radius * 10.0 ** (
+    radius = (settings.galaxy_radius_arcsec / settings.pixel_scale) * 10.0 ** (
         -settings.galaxy_radius_slope * (mag - 23.0)
         + settings.galaxy_radius_scatter * rng.standard_normal(count)
     )

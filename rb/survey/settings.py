@@ -267,7 +267,7 @@ def _check_together(settings: SurveySettings) -> None:
     scene, subtraction = settings.scene, settings.subtraction
     if len(subtraction.kernel_sigmas_px) != len(subtraction.kernel_degrees):
         raise UserError(
-            "data.subtraction.kernel_sigmas_px and data.subtraction.kernel_degrees must be equally long"
+            "data.subtraction.kernel_sigmas_px and kernel_degrees must have equally many entries"
         )
     for key in ("kernel_size", "region_size"):
         if getattr(subtraction, key) % 2 == 0:

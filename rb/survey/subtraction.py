@@ -102,7 +102,7 @@ class Match:
         return np.broadcast_to(np.asarray(total, dtype=np.float32), self.shape)
 
 
-def _terms(x: NDArray, y: NDArray, shape: tuple[int, int], order: int) -> list[Array] | Array:
+def _terms(x: NDArray, y: NDArray, shape: tuple[int, int], order: int) -> Array:
     """Polynomial terms up to a degree in coordinates scaled to [-1, 1]; the first is 1."""
     u = 2.0 * x / (shape[1] - 1) - 1.0
     v = 2.0 * y / (shape[0] - 1) - 1.0
@@ -128,7 +128,9 @@ def gaussian_basis(size: int, sigmas: tuple[float, ...], degrees: tuple[int, ...
         Sum over Gaussians of (d+1)(d+2)/2 functions.
     """
     u = np.arange(size) - size // 2
-    factors, pairs, even = [], [], []
+    factors: list[Array] = []
+    pairs: list[tuple[int, int]] = []
+    even: list[bool] = []
     for sigma, degree in zip(sigmas, degrees, strict=True):
         first = len(factors)
         for p in range(degree + 1):
