@@ -140,7 +140,8 @@ def _flux_ratio(diff: Floats, tmpl: Floats) -> Floats:
     light, host = diff[:, inside], tmpl[:, inside]
     flux_d, flux_t = (np.nansum(v * weights[inside], axis=1) for v in (light, host))
     ratio = (flux_d - flux_t) / np.abs(flux_t)
-    return np.where(np.isfinite(ratio), ratio, np.nan)
+    unseen = np.isnan(light).all(axis=1) | ~np.isfinite(ratio)
+    return np.where(unseen, np.nan, ratio)
 
 
 @lru_cache

@@ -18,7 +18,7 @@ _CENTRE = (24.5, 25.5)
 _START_AMPLITUDE, _START_SIGMA = 10.0, 10.0
 # Below the first, all of the Gaussian's light misses every pixel but one; beyond the second it
 # is a constant over the stamp. Neither changes the model any more.
-_SIGMA = (1e-2, 1e4)
+_SIGMA = (1e-2, 1e3)
 _STEPS = 200
 _TOLERANCE = 1e-7
 _LEAST_DAMPING, _MOST_DAMPING = 1e-12, 1e12
@@ -52,7 +52,8 @@ def fit_gaussian(stamps: np.ndarray) -> GaussianFit:
     Returns
     -------
     GaussianFit
-        For a stamp of zeros, amplitude and residual 0 and σ NaN.
+        For a stamp of zeros, amplitude and residual 0 and σ NaN. A stamp of noise alone can have
+        several minima, and one of them may be a flat surface: σ then ends at 1000.
     """
     data = np.asarray(stamps, dtype=np.float64)
     kept = np.isfinite(data)
@@ -64,7 +65,7 @@ def fit_gaussian(stamps: np.ndarray) -> GaussianFit:
     power = np.einsum("nij,nij->n", data, data)
     empty = power == 0
     active = np.flatnonzero(~empty)
-    damping = np.full(n, 1e-3)
+    damping = np.full(n, 1.0)
     light, model = _sums(parameters, data, weights)
     residual = _residual(power, parameters[:, 0], light, model)
     for _ in range(_STEPS):

@@ -44,7 +44,7 @@ def fine_structure_peak(stamps: Floats) -> Floats:
     flat = smooth.reshape(n, -1)
 
     def reached(stamp: np.ndarray, pixel: np.ndarray) -> Floats:
-        values = windows[stamp, pixel // width, pixel % width].reshape(len(stamp), -1)
+        values = windows[stamp, pixel // width, pixel % width].reshape(-1, 49)
         return flat[stamp, pixel] - np.partition(values, 24, axis=1)[:, 24]
 
     guesses = np.argpartition(bound, -_FIRST_GUESSES, axis=1)[:, -_FIRST_GUESSES:]
