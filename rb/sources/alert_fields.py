@@ -110,6 +110,7 @@ def describe(packet: Packet, extra: Iterable[str] = ()) -> dict[str, Any]:
     extra : iterable of str
         Further numbers of the packet to keep, by their own names; the columns are in
         snake_case. What is no number is null.
+        Columns that are there anyway stay as they are.
 
     Returns
     -------
@@ -142,7 +143,7 @@ def describe(packet: Packet, extra: Iterable[str] = ()) -> dict[str, Any]:
     if row["snr"] is None and row["mag_err"]:
         row["snr"] = _MAG_PER_RELATIVE / row["mag_err"]
     for name in extra:
-        row[snake(name)] = _convert(fields.get(key(name)), _FLOAT)
+        row.setdefault(snake(name), _convert(fields.get(key(name)), _FLOAT))
     return row
 
 

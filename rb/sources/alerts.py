@@ -110,7 +110,7 @@ class _Build:
         self.seen: set[int | str] = set()
         self.reasons: Counter[str] = Counter()
         self.listed: list[dict[str, Any]] = []
-        self.packets = self.good = 0
+        self.packets = self.good = self.unlisted = 0
 
     def run(self, path: Path, progress: bool) -> StampSet:
         everything: tuple[str, ...] | None = None
@@ -209,6 +209,9 @@ class _Build:
                     return
                 if isinstance(packet, Damage):
                     self._skip(file, number, None, "damaged part of a file", packet.detail)
+                    self.reasons["damaged part of a file"] += packet.packets - 1
+                    self.packets += packet.packets - 1
+                    number += packet.packets - 1
                     continue
                 found = self._candidate(file, number, packet)
                 if found is not None:
@@ -296,7 +299,9 @@ class _Build:
         self, file: AlertFile, number: int, name: int | str | None, reason: str, detail: str = ""
     ) -> None:
         self.reasons[reason] += 1
-        if len(self.listed) < MAX_LISTED:
+        if len(self.listed) >= MAX_LISTED:
+            self.unlisted += 1
+        else:
             text = None if name is None else str(name)
             self.listed.append(
                 {
@@ -313,9 +318,8 @@ class _Build:
 
         columns = {"file": "string", "packet": "int64", "id": "string", "reason": "string"}
         table = pd.DataFrame(self.listed, columns=[*columns, "detail"])
-        unlisted = self.reasons.total() - len(self.listed)
-        if unlisted:
-            table.loc[len(table)] = ["", 0, None, "not listed", f"{unlisted:,} more"]
+        if self.unlisted:
+            table.loc[len(table)] = ["", 0, None, "not listed", f"{self.unlisted:,} more"]
         return table.astype({**columns, "detail": "string"})
 
     def _first(self) -> str:

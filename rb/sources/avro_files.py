@@ -28,14 +28,16 @@ MAX_BLOCK = 64 * 2**20
 """Most bytes of one block, as stored and uncompressed."""
 
 _SYNC = 16
+_SMALL_PACKET = 1000
 _SEARCH = 2**20
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A part of a file that could not be read."""
+    """A part of a file that could not be read, and how many packets were lost with it."""
 
     detail: str
+    packets: int = 1
 
 
 class AvroFile:
@@ -126,6 +128,7 @@ class AvroFile:
         import fastavro
 
         buffer = _Strict(data)
+        end = 0
         for i in range(count):
             try:
                 record = fastavro.schemaless_reader(buffer, self.schema.writer, self.schema.reader)
@@ -134,9 +137,12 @@ class AvroFile:
                 # block is lost, because nothing says where the next record starts.
                 yield Damage(
                     f"record {i + 1} of {count} in the block at byte {start:,}: "
-                    f"{type(error).__name__} ({error!s:.80})"
+                    f"{type(error).__name__} ({error!s:.80})",
+                    # The count may be what is damaged, so it is not believed beyond the data.
+                    min(count - i, 1 + (len(data) - end) // _SMALL_PACKET),
                 )
                 return
+            end = buffer.tell()
             yield record  # type: ignore[misc]
 
     def _next_marker(self, start: int) -> bool:

@@ -209,22 +209,27 @@ def _read_parquet(file: BinaryIO, size: int) -> Iterator[Packet | Damage]:
         raise PacketFileError("Parquet file damaged", _one_line(error)) from error
     if not has_cutouts(names):
         raise PacketFileError("no cutouts in the schema", ", ".join(names)[:80])
-    if rows > size:
+    if not 0 <= rows <= size:
         raise PacketFileError("Parquet file damaged", f"{rows:,} rows promised in {size:,} bytes")
+    for group in range(parquet.num_row_groups):
+        yield from _read_group(parquet, group, columns)
+
+
+def _read_group(parquet: Any, group: int, columns: list[str]) -> Iterator[Packet | Damage]:
+    """Packets of one row group; damage in one leaves the others readable."""
+    import pyarrow as pa
+
     done = 0
-    batches = parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False)
-    while True:
-        try:
-            batch = next(batches, None)
-            records = batch.to_pylist() if batch is not None else None
-        except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
-            yield Damage(f"rows {done + 1:,} to {rows:,}: {_one_line(error)}")
-            return
-        if records is None:
-            return
-        for record in records:
-            yield to_packet(record)
-        done += len(records)
+    try:
+        for batch in parquet.iter_batches(
+            batch_size=_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False
+        ):
+            for record in batch.to_pylist():
+                yield to_packet(record)
+            done += len(batch)
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        lost = parquet.metadata.row_group(group).num_rows - done
+        yield Damage(f"row group {group}, from row {done + 1}: {_one_line(error)}", max(1, lost))
 
 
 def _single_columns(parquet: Any) -> list[str]:
