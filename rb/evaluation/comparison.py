@@ -218,7 +218,7 @@ def worth_of_difference_image(comparison: Comparison) -> str:
 def percent(estimate: Estimate) -> str:
     """A share with its interval as percent, such as "96.1 ± 0.3 %".
 
-    A lopsided interval, as near 0 or 100 %, keeps its two sides: "100.0 -5.2 +0.0 %".
+    A lopsided interval, as near 0 or 100 %, keeps its two sides: "100.0 −5.2 +0.0 %".
     """
     if not estimate.defined:
         return "–"
@@ -236,7 +236,7 @@ def _plus_minus(estimate: Estimate, scale: float, digits: int) -> str:
     below = scale * (estimate.value - estimate.low)
     above = scale * (estimate.high - estimate.value)
     if abs(above - below) > 0.5 * max(above, below) and abs(above - below) > 2 * 10**-digits:
-        return f"-{below:.{digits}f} +{above:.{digits}f}"
+        return f"−{below:.{digits}f} +{above:.{digits}f}"
     return f"± {scale * estimate.half_width:.{digits}f}"
 
 

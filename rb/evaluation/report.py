@@ -172,6 +172,8 @@ def _at_equal_completeness(results: Sequence[RunResult]) -> str | None:
     comparison = dia_against_nodia(results)
     if comparison is None:
         return None
+    if min(comparison.first.confusion().n_real, comparison.first.confusion().n_bogus) < 100:
+        return None  # 5 % of fewer is no rate
     with_it = comparison.first.metrics()["fpr_at_mdr_0.05"].value
     without = comparison.second.metrics()["fpr_at_mdr_0.05"].value
     if math.isnan(with_it) or math.isnan(without):

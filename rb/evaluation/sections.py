@@ -68,7 +68,8 @@ def standard_sections(
     ROC and trade-off, confusion matrices, scores and calibration, completeness and purity,
     training curves, stamps right and wrong, stamps that only the run with the difference
     image gets right. A section for which something is missing (labels, properties, stamps,
-    histories) is left out. Of more than eight runs the most accurate ones are drawn.
+    histories) is left out. A set of up to `SMALL` stamps is shown whole, stamp by stamp,
+    instead of as curves. Of more than eight runs the most accurate ones are drawn.
 
     Parameters
     ----------
@@ -93,18 +94,20 @@ def standard_sections(
     labelled = {name: r for name, r in shown.items() if r.n_labelled}
     first = results[0]
     alike = {name: r for name, r in labelled.items() if np.array_equal(r.ids, first.ids)}
-    sections = [
-        _ranking(labelled),
-        _confusion(labelled),
-        _scores(shown),
-        _completeness(alike, properties or {}),
-        _training(shown),
-    ]
-    if stamps is not None and examples > 0:
-        rows_of = stamps if callable(stamps) else stamps.__getitem__
-        if first.n <= SMALL:
-            sections.append(_all_stamps(shown, first, rows_of))
-        else:
+    rows_of = stamps if callable(stamps) or stamps is None else stamps.__getitem__
+    sections: list[Section | None]
+    if first.n <= SMALL:
+        # Curves and histograms of a handful of stamps show nothing but noise.
+        sections = [_all_stamps(shown, first, rows_of), _confusion(labelled), _training(shown)]
+    else:
+        sections = [
+            _ranking(labelled),
+            _confusion(labelled),
+            _scores(shown),
+            _completeness(alike, properties or {}),
+            _training(shown),
+        ]
+        if rows_of is not None and examples > 0:
             sections.append(_rescued(results, first, rows_of, examples, seed))
             chosen = _most_accurate(alike, _EXAMPLES_OF, one_of_each_kind=True)
             sections += [
@@ -237,7 +240,7 @@ def _training(results: Mapping[str, RunResult]) -> Section | None:
 def _all_stamps(
     results: Mapping[str, RunResult],
     first: RunResult,
-    rows_of: Callable[[np.ndarray], np.ndarray],
+    rows_of: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Section:
     """Every stamp of a small set with every score."""
     import pandas as pd
@@ -252,6 +255,8 @@ def _all_stamps(
     )
     for name, result in results.items():
         table[name] = pd.Series(result.p_real, index=result.ids).reindex(first.ids).to_numpy()
+    if rows_of is None:
+        return Section("stamps", "All stamps", tables={"p_real of each stamp": table})
     right = (first.p_real >= first.threshold) == (first.labels == 0)
     colors = [
         INK if label == UNKNOWN else (RIGHT_COLOR if ok else WRONG_COLOR)

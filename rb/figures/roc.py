@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ from rb.figures.style import (
 )
 
 _MAX_POINTS = 1500
+_MAX_INSIDE = 4  # runs whose legend fits into the axes
 
 
 def roc_figure(
@@ -46,7 +48,7 @@ def roc_figure(
         Mark where each run stands at its threshold.
     """
     with house_style():
-        figure = new_figure(COLUMN_WIDTH, 3.3)
+        figure = _figure_for(curves)
         axes = figure.add_subplot()
         _draw(axes, curves, mark, legend=True)
         axes.set_xlabel("false-positive rate (bogus called real)")
@@ -59,7 +61,7 @@ def roc_figure(
             axes.plot([0, 1], [0, 1], color=MUTED, lw=0.7, ls=(0, (2, 3)), zorder=1)
             axes.set_xlim(-0.02, 1)
         if curves:
-            axes.legend(loc="lower right")
+            _legend(figure, axes, curves, "lower right")
         if inset and not log and any(_usable(curve) for curve in curves.values()):
             _add_inset(axes, curves, mark)
         if not curves:
@@ -73,7 +75,7 @@ def tradeoff_figure(curves: Mapping[str, Roc]) -> Figure:
     Thin lines mark the fixed rates at which the tables quote the other one.
     """
     with house_style():
-        figure = new_figure(COLUMN_WIDTH, 3.3)
+        figure = _figure_for(curves)
         axes = figure.add_subplot()
         smallest = _smallest_rate(curves)
         for index, (name, curve) in enumerate(curves.items()):
@@ -98,10 +100,28 @@ def tradeoff_figure(curves: Mapping[str, Roc]) -> Figure:
         axes.set_xlabel("false-positive rate (bogus called real)")
         axes.set_ylabel("missed-detection rate (real called bogus)")
         if axes.lines and any(_usable(curve) for curve in curves.values()):
-            axes.legend(loc="lower left")
+            _legend(figure, axes, curves, "lower left")
         else:
             empty_note(axes, "no run with both classes")
     return figure
+
+
+def _figure_for(curves: Mapping[str, Roc]) -> Figure:
+    extra = 0.15 * (len(curves) + 1) if len(curves) > _MAX_INSIDE else 0.0
+    return new_figure(COLUMN_WIDTH, 3.3 + extra)
+
+
+def _legend(
+    figure: Figure,
+    axes: Axes,
+    curves: Mapping[str, Roc],
+    place: Literal["lower left", "lower right"],
+) -> None:
+    """In the empty corner, or below the axes where it would cover them."""
+    if len(curves) > _MAX_INSIDE:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center")
+    else:
+        axes.legend(loc=place)
 
 
 def _draw(axes: Axes, curves: Mapping[str, Roc], mark: bool, legend: bool) -> None:

@@ -51,17 +51,17 @@ def score_figure(
         for panel, (name, (labels, p_real)) in zip(axes, scores.items(), strict=False):
             labels, p_real = np.asarray(labels), np.asarray(p_real)
             known(labels, p_real)  # refuses what is no label or no probability
-            for label, color, text, hatch in (
-                (UNKNOWN, MUTED, "no label", None),
-                (BOGUS, BOGUS_COLOR, "bogus", "////"),
-                (REAL, REAL_COLOR, "real", None),
+            for label, color, text in (
+                (UNKNOWN, MUTED, "no label"),
+                (BOGUS, BOGUS_COLOR, "bogus"),
+                (REAL, REAL_COLOR, "real"),
             ):
                 values = p_real[labels == label]
                 if values.size == 0:
                     continue
                 # The outline tells the classes apart where the fills overlap.
                 style = {"bins": edges, "color": color, "histtype": "stepfilled"}
-                panel.hist(values, alpha=0.28, hatch=hatch, ec="white", lw=0, **style)
+                panel.hist(values, alpha=0.28, lw=0, **style)
                 panel.hist(
                     values,
                     bins=edges,
