@@ -110,6 +110,8 @@ def _from_file(path: Path) -> Candidate:
     from rb.models.keras import load_keras
 
     network = load_keras(path)
+    if network.channels is None or network.stacking is None:
+        raise UserError(f"{path}: takes {network.input_shape}, which is no stack of 51x51 stamps")
     inputs = InputSpec(channels=network.channels, stacking=network.stacking)
     facts = {"name": path.stem, "labels": "0 real, 1 bogus", "training_set": None}
     return Candidate(path.stem, "", TrainedModel(network.eval(), inputs, 0.5, facts))

@@ -45,30 +45,39 @@ def _float_at_or_beyond(limit: Tensor, towards: float) -> Tensor:
     return torch.where(inside, torch.nextafter(near, torch.full_like(near, towards)), near)
 
 
-def _three_sigma(x: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+def _three_sigma(
+    x: Tensor, finite: Tensor | None, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor]:
     above = _float_at_or_beyond(mean - 3 * std, -torch.inf)
     below = _float_at_or_beyond(mean + 3 * std, torch.inf)
     inside = (x > above) & (x < below)
+    if finite is not None:
+        # Filled pixels hold the mean, which lies above all of the sky next to a bright star.
+        inside &= finite
     low = torch.where(inside, x, torch.inf).amin(1, keepdim=True)
     high = torch.where(inside, x, -torch.inf).amax(1, keepdim=True)
     return low, high - low
 
 
-def _mu_three_sigma(x: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+def _mu_three_sigma(
+    x: Tensor, finite: Tensor | None, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor]:
     return (mean - 3 * std).float(), (6 * std).float()
 
 
-def _standardise(x: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+def _standardise(
+    x: Tensor, finite: Tensor | None, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor]:
     return mean.float(), std.float()
 
 
-def _minmax(x: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+def _minmax(x: Tensor, finite: Tensor | None, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     low, high = torch.aminmax(x, dim=1, keepdim=True)
     return low, high - low
 
 
 # Each gives (zero, unit) of the linear map (x - zero) / unit.
-_LINEAR: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+_LINEAR: dict[str, Callable[[Tensor, Tensor | None, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "three_sigma": _three_sigma,
     "mu_three_sigma": _mu_three_sigma,
     "standardise": _standardise,
@@ -122,7 +131,7 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
     if finite is not None:
         x = torch.where(finite, x, mean.float())
     if scaling != "raw":
-        zero, unit = _LINEAR[scaling](x, mean, std)
+        zero, unit = _LINEAR[scaling](x, finite, mean, std)
         # Rounding leaves a constant stamp with a σ of some 1e-8 of its value.
         spread = (std > 1e-7 * mean.abs()) & (unit > 0)
         x = (x - zero).div_(torch.where(spread, unit, 1.0))

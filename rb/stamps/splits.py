@@ -79,7 +79,7 @@ def make_split(
     labels, groups = np.asarray(labels), np.asarray(groups)
     if by not in ("random", "group"):
         raise UserError(f"split.by is '{by}'; choose random or group")
-    if folds is not None and not (2 <= folds and 0 <= fold < folds):
+    if folds is not None and not (folds >= 2 and 0 <= fold < folds):
         raise UserError(f"split.fold is {fold} of split.folds {folds}; give 0 ≤ fold < folds ≥ 2")
     rng = np.random.default_rng(seed)
     known = np.flatnonzero(labels != UNKNOWN)
@@ -141,12 +141,13 @@ def make_split(
 
 
 def _count(size: float | int, n: int, name: str) -> int:
-    fraction = isinstance(size, float) and not float(size).is_integer() or size in (0.0, 0)
-    if size < 0 or (isinstance(size, float) and not fraction and size != int(size)):
-        raise UserError(f"split.{name} is {size}; give a number of candidates or a fraction")
-    if fraction and size >= 1:
-        raise UserError(f"split.{name} is {size}; a fraction lies between 0 and 1")
-    return round(size * n) if fraction else int(size)
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+        return size
+    if isinstance(size, float) and 0 <= size < 1:
+        return round(size * n)
+    raise UserError(
+        f"split.{name} is {size}; give a whole number of candidates or a fraction below 1"
+    )
 
 
 def _border(keys: np.ndarray, position: int) -> int:

@@ -409,7 +409,7 @@ def _normalise_rows(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     if wrong.any():
         row = rows[wrong].iloc[0]
         raise UserError(
-            f"{path}: candidate {row['id']} has label {row['label']!r}; labels are 0 (real), "
+            f"{path}: candidate {row['id']} has label '{row['label']}'; labels are 0 (real), "
             "1 (bogus) or null (unknown)"
         )
     rows["label"] = labels.astype("Int8")

@@ -65,7 +65,7 @@ class SavePoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the epoch; save if it is time."""
-        row = {"epoch": trainer.current_epoch}
+        row: dict[str, float] = {"epoch": trainer.current_epoch}
         row |= {k: float(trainer.callback_metrics[k]) for k in _METRICS}
         row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.history.append(row)
@@ -130,14 +130,11 @@ class EpochProgress(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the epoch's numbers."""
-        m = {
-            k: float(trainer.callback_metrics[k]) for k in _METRICS if k in trainer.callback_metrics
-        }
+        m = {k: float(trainer.callback_metrics[k]) for k in _METRICS}
         done = trainer.current_epoch + 1
         numbers = (
-            f"loss {m.get('train/loss', float('nan')):.4f} acc {m.get('train/acc', float('nan')):.4f}"
-            f" │ val loss {m.get('val/loss', float('nan')):.4f}"
-            f" acc {m.get('val/acc', float('nan')):.4f}"
+            f"loss {m['train/loss']:.4f} acc {m['train/acc']:.4f}"
+            f" │ val loss {m['val/loss']:.4f} acc {m['val/acc']:.4f}"
         )
         if self._bar:
             self._bar.update(self._task, completed=done, numbers=numbers)
