@@ -21,7 +21,6 @@ from rb.figures.style import (
     WRONG_COLOR,
     empty_note,
     house_style,
-    new_figure,
     plain,
 )
 
@@ -86,19 +85,9 @@ def stamp_page(
     n = len(stamps)
     columns = max(1, min(columns, n))
     rows = max(1, -(-n // columns))
-    width = PAGE_WIDTH * min(1.0, (columns * len(channels)) / 6)
-    triplet = width / columns
-    heading = 0.32 if title else 0.0
     with house_style():
-        panel_height = triplet / len(channels)
-        figure = new_figure(width, rows * (panel_height + 0.22) + heading + 0.1)
-        if title:
-            figure.suptitle(plain(title), fontsize=9.5, x=0.01, ha="left", weight="bold")
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for index, panel in enumerate(axes.flat):
-            panel.set_axis_off()
-            if index >= n:
-                continue
+        figure, panels = _grid(rows, columns, len(channels), stamps.shape[2:], title)
+        for index, panel in enumerate(panels[:n]):
             _triplet(
                 panel,
                 np.asarray(stamps[index], dtype=np.float64),
@@ -115,8 +104,45 @@ def stamp_page(
                     pad=3,
                 )
         if n == 0:
-            empty_note(axes[0, 0], "no stamps")
+            empty_note(panels[0], "no stamps")
     return figure
+
+
+def _grid(
+    rows: int, columns: int, channels: int, shape: tuple[int, ...], title: str | None
+) -> tuple[Figure, list[Axes]]:
+    """Axes for the triplets, row by row, placed by hand.
+
+    All sizes are known beforehand (inches below), and measuring them would take longer than
+    drawing the page.
+    """
+    height, width = shape
+    margin, between, over = 0.06, 0.14, 0.24
+    page = PAGE_WIDTH * min(1.0, columns * channels / 6)
+    across = (page - 2 * margin - (columns - 1) * between) / columns
+    down = across * height / (channels * (width + _GAP) - _GAP)
+    heading = 0.3 if title else 0.0
+    total = heading + rows * (over + down) + margin
+    figure = Figure(figsize=(page, total))
+    if title:
+        figure.suptitle(
+            plain(title),
+            fontsize=9.5,
+            weight="bold",
+            x=margin / page,
+            y=1 - 0.06 / total,
+            ha="left",
+            va="top",
+        )
+    panels = []
+    for index in range(rows * columns):
+        row, column = divmod(index, columns)
+        left = margin + column * (across + between)
+        bottom = total - heading - (row + 1) * (over + down)
+        panel = figure.add_axes((left / page, bottom / total, across / page, down / total))
+        panel.set_axis_off()
+        panels.append(panel)
+    return figure, panels
 
 
 def examples_figure(
