@@ -53,12 +53,16 @@ class Schema:
         alert's history and would make it many times as large in memory.
     min_size : int
         Fewest bytes that a record can take.
+    runs_on : bool
+        Whether it has arrays of nothing but numbers, truth values or fixed bytes. fastavro
+        skips those without noticing that the data have ended.
     """
 
     name: str
     writer: Any
     reader: Any
     min_size: int
+    runs_on: bool
 
     @property
     def fields(self) -> list[str]:
@@ -98,14 +102,14 @@ def clean_schema(text: bytes) -> Schema:
         raise AvroError("the schema is not that of a record")
     if min_size == 0:
         raise AvroError("records of this schema take no bytes")
-    reader = _without_collections(writer)
+    reader, runs_on = _without_collections(writer), _runs_on(writer)
     try:
         writer, reader = fastavro.parse_schema(writer), fastavro.parse_schema(reader)
     except Exception as error:
         # Enum symbols and the like; fastavro's exceptions have no common base.
         raise AvroError(f"the schema is not valid ({error})") from error
     namespace, name = _full_name(raw, "")
-    return Schema(f"{namespace}.{name}" if namespace else name, writer, reader, min_size)
+    return Schema(f"{namespace}.{name}" if namespace else name, writer, reader, min_size, runs_on)
 
 
 class _Walk:
@@ -200,6 +204,27 @@ def _full_name(node: dict[str, Any], namespace: str) -> tuple[str, str]:
         raise AvroError("the schema has a type without a name")
     before, _, last = name.rpartition(".")
     return (before or space or ""), last
+
+
+def _runs_on(node: Any) -> bool:
+    if isinstance(node, list):
+        return any(_runs_on(branch) for branch in node)
+    if not isinstance(node, dict):
+        return False
+    if node["type"] == "record":
+        return any(_runs_on(f["type"]) for f in node["fields"])
+    if node["type"] == "array":
+        return not _has_length(node["items"]) or _runs_on(node["items"])
+    return node["type"] == "map" and _runs_on(node["values"])
+
+
+def _has_length(node: Any) -> bool:
+    """Whether the type begins with, or contains, a number that is read byte by byte."""
+    if isinstance(node, dict) and node["type"] == "record":
+        return any(_has_length(f["type"]) for f in node["fields"])
+    if isinstance(node, dict):
+        return node["type"] != "fixed"
+    return node not in ("null", "boolean", "float", "double")
 
 
 def _without_collections(node: Any) -> Any:

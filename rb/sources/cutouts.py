@@ -33,6 +33,7 @@ MAX_SIDE = 1024
 _BLOCK = 2880
 _CARD = 80
 _MAX_HEADER_BLOCKS = 100
+_END = b"END     "
 _GZIP = b"\x1f\x8b"
 # NAXIS and TFIELDS make astropy loop over that many keywords before it looks at anything else.
 _COUNTS = re.compile(rb"(?:NAXIS|TFIELDS) *= *([0-9]+)")
@@ -246,8 +247,10 @@ def _check_header(raw: bytes) -> None:
     if raw[:6] != b"SIMPLE":
         raise CutoutError("cutout is not FITS", f"starts with {raw[:8]!r}")
     header = raw[: _MAX_HEADER_BLOCKS * _BLOCK]
-    cards = range(0, len(header) - _CARD + 1, _CARD)
-    if not any(header[i : i + 8] == b"END     " for i in cards):
+    end = header.find(_END)
+    while end > 0 and end % _CARD:
+        end = header.find(_END, end + 1)
+    if end < 0:
         raise CutoutError("cutout header damaged", "no END card")
     if any(len(m[1]) > 3 or int(m[1]) > _MOST_COUNT for m in _COUNTS.finditer(raw)):
         raise CutoutError("cutout header damaged", "impossible number of axes or fields")
