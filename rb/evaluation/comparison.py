@@ -222,7 +222,9 @@ def percent(estimate: Estimate) -> str:
     """
     if not estimate.defined:
         return "–"
-    return f"{100 * estimate.value:.1f} {_plus_minus(estimate, 100, 1)} %"
+    # A second decimal where the first would call the interval zero.
+    digits = 2 if 0 < 100 * estimate.half_width < 0.05 else 1
+    return f"{100 * estimate.value:.{digits}f} {_plus_minus(estimate, 100, digits)} %"
 
 
 def decimal(estimate: Estimate) -> str:

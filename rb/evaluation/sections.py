@@ -298,15 +298,17 @@ def _rescued(
     )
     if not found.size:
         return None
-    some = np.sort(np.random.default_rng(seed).permutation(found)[:examples])
+    some = np.random.default_rng(seed).permutation(found)[:examples]
     position = {one: row for row, one in enumerate(first.ids.tolist())}
     rows = np.array([position[one] for one in paired.ids[some].tolist()])
+    order = np.argsort(rows)  # the order on the disk
+    rows, some = rows[order], some[order]
     titles = [
         f"{paired.ids[k]}   {'real' if is_real[k] else 'bogus'}   "
         f"{paired.p_first[k]:.2f} | {paired.p_second[k]:.2f}"
         for k in some
     ]
-    page = stamp_page(_in_order(rows_of, rows), titles)
+    page = stamp_page(rows_of(rows), titles)
     caption = (
         f"Label, p_real of {comparison.first.name} | of {comparison.second.name}: "
         f"{some.size} of the {comparison.only_first:,} stamps that only the former calls "
@@ -374,15 +376,6 @@ class _Reader:
         if not len(rows):
             return np.empty((0, *self.shape[1:]), dtype=np.float32)
         return self._rows_of(rows)
-
-
-def _in_order(rows_of: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Read in the order of the disk, return in the order asked for."""
-    order = np.argsort(rows, kind="stable")
-    read = np.asarray(rows_of(rows[order]))
-    stamps = np.empty_like(read)
-    stamps[order] = read
-    return stamps
 
 
 def _most_accurate(

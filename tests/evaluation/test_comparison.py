@@ -11,6 +11,7 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from rb.errors import UserError
+from rb.evaluation import Estimate
 from rb.evaluation.comparison import (
     compare,
     comparison_table,
@@ -18,6 +19,7 @@ from rb.evaluation.comparison import (
     difference_image_sentence,
     mcnemar_sentence,
     pair,
+    percent,
     print_comparison,
 )
 
@@ -198,6 +200,19 @@ def test_the_best_run_of_each_kind_is_compared():
     comparison = dia_against_nodia(runs)
     assert comparison is not None
     assert (comparison.first.name, comparison.second.name) == ("good dia", "nodia")
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(0.961, 0.9583, 0.9637), "96.1 ± 0.3 %"),
+        (Estimate(0.96104, 0.96064, 0.96144), "96.10 ± 0.04 %"),
+        (Estimate(1.0, 0.9, 1.0), "100.0 −10.0 +0.0 %"),
+        (Estimate(math.nan, math.nan, math.nan), "–"),
+    ],
+)
+def test_shares_are_written_as_a_person_would(estimate, text):
+    assert percent(estimate) == text
 
 
 def test_nothing_to_print():
