@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import socket
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -163,7 +165,7 @@ class Tracking:
         from rb.commands import Interrupted
 
         if run_id is None:
-            all_tags = dict(tags or {}) | {KIND_TAG: kind} | _git_tags()
+            all_tags = dict(tags or {}) | {KIND_TAG: kind} | _origin_tags()
             parent = parent or os.environ.get(PARENT_VARIABLE)
             if parent:
                 all_tags[PARENT_TAG] = parent
@@ -176,6 +178,8 @@ class Tracking:
             yield tracked
         except Interrupted:
             self._end(tracked, "interrupted", "KILLED")
+            if kind == "training":
+                print(f"go on with: python train.py run={run_id[:8]}", file=sys.stderr)
             raise
         except BaseException as error:
             tracked.tag({"rb.error": str(error)[:_LONGEST_PARAM] or type(error).__name__})
@@ -325,7 +329,9 @@ def is_alive(process: str | None) -> bool:
     return True
 
 
-def _git_tags() -> dict[str, str]:
+def git_commit() -> str | None:
+    """Commit of the code that runs, with a ``+`` if files were changed since; None outside git."""
+
     def git(*arguments: str) -> str:
         done = subprocess.run(
             ["git", "-C", str(project_root()), *arguments],
@@ -337,8 +343,18 @@ def _git_tags() -> dict[str, str]:
         return done.stdout.strip()
 
     try:
-        commit = git("rev-parse", "HEAD")
-        changed = bool(git("status", "--porcelain", "--untracked-files=no"))
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"mlflow.source.git.commit": commit, "rb.uncommitted_changes": str(changed).lower()}
+        return None
+
+
+def _origin_tags() -> dict[str, str]:
+    tags = {"rb.command": "python " + shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}
+    commit = git_commit()
+    if commit:
+        tags |= {
+            "mlflow.source.git.commit": commit.rstrip("+"),
+            "rb.uncommitted_changes": str(commit.endswith("+")).lower(),
+        }
+    return tags

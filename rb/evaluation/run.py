@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from rich.table import Table
 
 from rb.console import make_console
 from rb.errors import UserError
-from rb.evaluation.comparison import comparison_table, print_comparison, unique_names
+from rb.evaluation.comparison import print_comparison, unique_names
+from rb.evaluation.output import Evaluated, new_folder, write_results
 from rb.evaluation.results import RunResult
 from rb.evaluation.select import Candidate, select
 from rb.evaluation.timing import time_prediction
@@ -28,18 +28,6 @@ from rb.tracking import TrackedRun, Tracking
 
 _PAPER_BATCH = 200  # the batch size that ms per stamp is quoted for, that of Table 2
 _SMALL = 30  # up to so many candidates are listed one by one
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What a model was evaluated on and what came of it."""
-
-    candidate: Candidate
-    result: RunResult
-    stamp_set: StampSet
-    rows: np.ndarray
-    own_test: bool
-    timing: pd.DataFrame | None
 
 
 def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
@@ -68,7 +56,7 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
     for name, scores in _foreign_scores(config["scores"], evaluated[0]):
         results.append(scores)
         console.print(f"{name}: scores from {config['scores']}")
-    folder = Path(config["report"] or _new_folder(Path(config["paths"]["runs"]) / "reports"))
+    folder = Path(config["report"] or new_folder(Path(config["paths"]["runs"]) / "reports"))
     with tracking.run(
         f"evaluation {folder.name}", "evaluation", {"runs": str(config["runs"])}
     ) as run:
@@ -77,7 +65,7 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
         for one in evaluated:
             if one.own_test and one.candidate.run_id:
                 _log_to_run(TrackedRun(tracking, one.candidate.run_id), one, config["confidence"])
-        _write(folder, evaluated, results, run, config)
+        write_results(folder, evaluated, results, run, config)
     console.print(f"report: {folder / 'report.html'}")
     accuracies = [
         r.metrics(config["confidence"])["accuracy"].value for r in results if r.n_labelled
@@ -267,30 +255,3 @@ def _log_to_run(run: TrackedRun, one: Evaluated, confidence: float) -> None:
         ),
         "test_roc.csv",
     )
-
-
-def _new_folder(reports: Path) -> Path:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder, number = reports / stamp, 1
-    while folder.exists():
-        number += 1
-        folder = reports / f"{stamp}-{number}"
-    return folder
-
-
-def _write(
-    folder: Path,
-    evaluated: list[Evaluated],
-    results: list[RunResult],
-    run: TrackedRun,
-    config: Mapping[str, Any],
-) -> None:
-    """Scores, figures and the report, on disk and with the evaluation's own run."""
-    names = unique_names(results)
-    for name, result in zip(names, results, strict=True):
-        result.save(
-            folder / "scores" / "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-        )
-    table = comparison_table(results, config["confidence"])
-    table.to_csv(folder / "comparison.csv")
-    run.log_file(folder / "comparison.csv")

@@ -29,6 +29,7 @@ class Candidate:
     config: dict[str, Any] | None = None
     history: pd.DataFrame | None = None
     metrics: dict[str, float] | None = None
+    command: str | None = None
 
 
 def select(tracking: Tracking, runs: Any) -> list[Candidate]:
@@ -101,6 +102,7 @@ def _from_run(tracking: Tracking, run: Run) -> Candidate:
             yaml.safe_load(config.read_text()),
             pd.read_csv(history),
             dict(run.data.metrics),
+            run.data.tags.get("rb.command"),
         )
 
 

@@ -1,0 +1,54 @@
+# make demo: everything from nothing to the report. make test: the whole test suite.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+READY := $(VENV)/.ready
+
+.PHONY: help env demo ui test test-fast check format docs-screenshot clean
+
+help:
+	@echo "make demo       environment, simulated survey, both networks, comparison, report"
+	@echo "make ui         open the MLflow page on what was trained"
+	@echo "make test       the whole test suite"
+	@echo "make test-fast  the tests that take seconds"
+	@echo "make check      formatting, lint, types"
+	@echo "make clean      remove the environment and all caches, not the runs"
+
+env: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(RUN) train.py -m model=dia,nodia experiment=demo
+	$(RUN) evaluate.py
+	@echo "compare the runs in a browser: make ui"
+
+ui: $(READY)
+	@test -f mlruns/mlflow.db || { echo "error: nothing was trained yet; run make demo first"; exit 2; }
+	@echo "open http://127.0.0.1:$(or $(PORT),5000) (Ctrl-C ends it)"
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --port $(or $(PORT),5000)
+
+test: $(READY)
+	$(RUN) -m pytest
+
+test-fast: $(READY)
+	$(RUN) -m pytest -m "not slow"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

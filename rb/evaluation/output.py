@@ -1,0 +1,172 @@
+"""What an evaluation leaves behind: scores, figures, tables and the report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rb.evaluation.comparison import comparison_table, unique_names
+from rb.evaluation.report import write_report
+from rb.evaluation.results import RunResult
+from rb.evaluation.sections import save_pictures, standard_sections
+from rb.evaluation.select import Candidate
+from rb.stamps import StampSet
+from rb.tracking import TrackedRun, git_commit
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model was evaluated on and what came of it."""
+
+    candidate: Candidate
+    result: RunResult
+    stamp_set: StampSet
+    rows: np.ndarray
+    own_test: bool
+    timing: pd.DataFrame | None
+
+
+def new_folder(reports: Path) -> Path:
+    """A folder for one evaluation, named after the time, that does not exist yet."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder, number = reports / stamp, 1
+    while folder.exists():
+        number += 1
+        folder = reports / f"{stamp}-{number}"
+    return folder
+
+
+def write_results(
+    folder: Path,
+    evaluated: list[Evaluated],
+    results: list[RunResult],
+    run: TrackedRun,
+    config: Mapping[str, Any],
+) -> None:
+    """Scores, figures and the report, on disk and with the evaluation's own run."""
+    confidence = config["confidence"]
+    for name, result in zip(unique_names(results), results, strict=True):
+        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+        result.save(folder / "scores" / safe)
+    comparison_table(results, confidence).to_csv(folder / "comparison.csv")
+    first = evaluated[0]
+    sections = standard_sections(
+        results,
+        stamps=lambda wanted: np.asarray(first.stamp_set.stamps[first.rows[wanted]]),
+        properties=_properties(first),
+        examples=config["examples"],
+    )
+    save_pictures(sections, folder / "figures")
+    tables = {
+        f"Time of a prediction by {e.result.name}, ms per stamp": e.timing
+        for e in evaluated
+        if e.timing is not None
+    }
+    cost = difference_imaging_cost(first.stamp_set)
+    if cost is not None:
+        tables["CPU time of the difference images of this survey"] = cost
+    title = config["title"] or _title(results)
+    write_report(
+        folder / "report.html",
+        title,
+        results,
+        sections,
+        tables=tables,
+        provenance=_provenance(evaluated),
+        confidence=confidence,
+    )
+    for file in (folder / "report.html", folder / "comparison.csv"):
+        run.log_file(file)
+    for file in sorted((folder / "figures").glob("*")):
+        run.log_file(file, "figures")
+
+
+def _title(results: list[RunResult]) -> str:
+    subset = results[0].subset
+    what = "all candidates" if subset == "all" else f"{subset} set"
+    return f"{' and '.join(unique_names(results)[:4])} on {results[0].data_name}, {what}"
+
+
+def _properties(one: Evaluated) -> dict[str, np.ndarray]:
+    """Magnitude and SNR of the evaluated candidates, where the source knows them."""
+    catalogue = one.stamp_set.catalogue
+    known = {"magnitude": "mag", "SNR": "snr"}
+    return {
+        label: catalogue[column].to_numpy(dtype=float)[one.rows]
+        for label, column in known.items()
+        if column in catalogue and catalogue[column].notna().any()
+    }
+
+
+def difference_imaging_cost(stamp_set: StampSet) -> pd.DataFrame | None:
+    """CPU seconds per candidate and per frame that DIA took, where the source measured them.
+
+    The other side of the paper's section 5.2: what a network without the difference image
+    would spare. None for sets without that measurement.
+    """
+    if "frames" not in stamp_set.meta.get("tables", []):
+        return None
+    frames = stamp_set.table("frames")
+    steps = {c: c.removeprefix("cpu_").removesuffix("_s") for c in frames if c.startswith("cpu_")}
+    if not steps:
+        return None
+    candidates = frames["n_detections"].sum() if "n_detections" in frames else len(stamp_set)
+    return pd.DataFrame(
+        [
+            {
+                "step": name.replace("_", " "),
+                "CPU s per frame": frames[column].mean(),
+                "CPU ms per candidate": 1000 * frames[column].sum() / candidates,
+            }
+            for column, name in steps.items()
+        ]
+    )
+
+
+def _provenance(evaluated: list[Evaluated]) -> dict[str, Any]:
+    import platform
+
+    import lightning
+
+    from rb import __version__
+
+    runs = {}
+    for one in evaluated:
+        facts = one.candidate.model.facts
+        trained = facts.get("training_set") or {}
+        runs[one.result.name] = {
+            "run": one.candidate.run_id or "a file",
+            "seed": (one.candidate.config or {}).get("seed", "unknown"),
+            "training set": _named(trained.get("name"), trained.get("digest")),
+            "evaluated on": _named(one.stamp_set.name, one.stamp_set.digest, one.result.subset),
+        }
+    return {
+        "commands": _commands(evaluated),
+        "commit": git_commit() or "unknown",
+        "versions": (
+            f"rb {__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
+            f"lightning {lightning.__version__}"
+        ),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "runs": runs,
+    }
+
+
+def _commands(evaluated: list[Evaluated]) -> list[str]:
+    trained = [c for c in (e.candidate.command for e in evaluated) if c]
+    this = "python " + shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return [*dict.fromkeys(trained), this]
+
+
+def _named(*facts: str | None) -> str:
+    """Name, shortened digest and subset in a line."""
+    return ", ".join(str(f)[:16] if i == 1 else str(f) for i, f in enumerate(facts) if f)

@@ -1,0 +1,259 @@
+"""The command lines, as a user types them, on tiny data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, write_set
+
+TINY = (
+    "trainer=quick",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "model.network.convolutions=[{filters: 2, kernel: 5, pool: 4}]",
+    "model.network.dense=[4]",
+)
+
+
+def command(script: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(REPOSITORY / script), *arguments]
+
+
+def run(script: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "RB_"))}
+    done = subprocess.run(
+        command(script, *arguments), capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A folder with a stamp set and a sweep of both kinds of network."""
+    root = tmp_path_factory.mktemp("project")
+    write_set(root / "set", 120)
+    done = run(
+        "train.py", "-m", "model=dia,nodia", *TINY, "data=stamps", f"data.path={root / 'set'}",
+        f"paths.root={root}",
+    )  # fmt: skip
+    (root / "train.log").write_text(done.stdout)
+    return root
+
+
+def database(root: Path) -> sqlite3.Connection:
+    return sqlite3.connect(root / "mlruns" / "mlflow.db")
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [x for x in done.stderr.splitlines() if x and not x.startswith("starting")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_help_tells_choices_and_is_quick_to_compute():
+    for script, group in (("train.py", "model: dia, nodia"), ("evaluate.py", "runs: latest")):
+        done = run(script, "--help")
+        assert group in done.stdout
+        assert "Examples" in done.stdout
+
+
+def test_help_and_errors_import_nothing_heavy():
+    heavy = "{'torch', 'lightning', 'mlflow', 'pandas', 'scipy', 'matplotlib'}"
+    for arguments in (["--help"], ["trainer.batch_size=0"], ["modle=dia"]):
+        code = (
+            "import sys, runpy, atexit\n"
+            f"sys.argv = ['train.py', *{arguments}]\n"
+            f"atexit.register(lambda: print('heavy:', sorted({heavy} & set(sys.modules))))\n"
+            "runpy.run_path('train.py', run_name='__main__')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+        )
+        assert "heavy: []" in done.stdout, arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["modle=dia"], "there is no setting 'modle'"),
+        (["trainer.batchsize=3"], "did you mean 'trainer.batch_size'?"),
+        (["model=vgg99"], "model=vgg99: there is no such choice; have dia, nodia"),
+        (["trainer.batch_size=0"], "trainer.batch_size is 0"),
+        (["trainer.max_epochs=many"], "trainer.max_epochs is many"),
+        (["trainer.optimizer.lr=-1"], "trainer.optimizer.lr is -1"),
+        (["data=stamps"], "data.path is not set"),
+        (["split.val=-1"], "split.val is -1"),
+        (["trainer.max_epochs"], "trainer.max_epochs"),
+    ],
+)
+def test_configuration_errors_are_one_line(arguments, message):
+    assert message in one_line(run("train.py", *arguments, expect=2))
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train.py", ["data=stamps", "data.path=/nowhere"], "/nowhere: there is no stamp set here"),
+        ("train.py", ["run=nothing"], "there is no run 'nothing'"),
+        ("evaluate.py", ["runs=latest"], "nothing was trained yet"),
+        ("evaluate.py", ["runs=best"], "there is no sweep yet"),
+        ("evaluate.py", ["subset=some"], "subset is 'some'"),
+        ("evaluate.py", ["threshold=7"], "threshold is 7"),
+        ("evaluate.py", ["runs=none.ckpt"], "none.ckpt: there is no such checkpoint"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, script, arguments, message):
+    assert message in one_line(run(script, *arguments, f"paths.root={tmp_path}", expect=2))
+
+
+@pytest.mark.slow
+def test_a_dia_network_on_a_set_without_difference(tmp_path):
+    write_set(tmp_path / "set", 60, channels=("srch", "tmpl"))
+    done = run(
+        "train.py",
+        "data=stamps",
+        f"data.path={tmp_path / 'set'}",
+        f"paths.root={tmp_path}",
+        expect=2,
+    )
+    assert "needs diff, but the stamp set has only srch, tmpl" in one_line(done)
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_is_a_parent_with_children(project):
+    runs = dict(database(project).execute("select name, status from runs").fetchall())
+    assert {"dia", "nodia"} <= runs.keys()
+    assert set(runs.values()) == {"FINISHED"}
+    tags = database(project).execute(
+        "select r.name, t.key, t.value from tags t join runs r on r.run_uuid = t.run_uuid"
+    )
+    tags = {(name, key): value for name, key, value in tags}
+    assert tags["dia", "inputs"] == "dia"
+    assert tags["nodia", "inputs"] == "nodia"
+    assert tags["dia", "mlflow.parentRunId"] == tags["nodia", "mlflow.parentRunId"]
+    assert tags["dia", "split.digest"] == tags["nodia", "split.digest"]
+
+
+@pytest.mark.slow
+def test_both_runs_have_the_same_parameters_and_metrics(project):
+    for table, least in (("params", 30), ("metrics", 9)):
+        rows = database(project).execute(
+            f"select r.name, m.key from {table} m join runs r on r.run_uuid = m.run_uuid"
+        )
+        keys: dict[str, set[str]] = {}
+        for name, key in rows:
+            keys.setdefault(name, set()).add(key)
+        differing = {k for k in keys["dia"] ^ keys["nodia"] if "scaling.diff" not in k}
+        assert not differing
+        assert len(keys["dia"]) > least
+    assert {"val/acc", "val/loss", "best/val_acc", "cost/train_cpu_hours"} <= keys["dia"]
+
+
+@pytest.mark.slow
+def test_a_run_holds_what_is_needed_to_use_it_again(project):
+    for folder in (project / "mlruns" / "artifacts").iterdir():
+        if (folder / "artifacts" / "history.csv").exists():
+            names = {p.relative_to(folder / "artifacts").as_posix() for p in folder.rglob("*.*")}
+            assert {"config.yaml", "split.parquet", "checkpoint/best.ckpt"} <= names
+            assert {"figures/curves.png", "figures/val_roc.pdf"} <= names
+
+
+@pytest.mark.slow
+def test_evaluate_compares_the_sweep(project):
+    done = run(
+        "evaluate.py", f"paths.root={project}", "timing=false", f"report={project / 'report'}"
+    )
+    for word in ("accuracy", "AUC", "TPR", "TNR", "MDR at FPR 0.05", "CPU-hours", "McNemar"):
+        assert word in done.stdout
+    page = (project / "report" / "report.html").read_text()
+    assert "nodia" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    logged = database(project).execute(
+        "select distinct r.name from metrics m join runs r on r.run_uuid = m.run_uuid "
+        "where m.key = 'test/accuracy'"
+    )
+    assert {name for (name,) in logged} == {"dia", "nodia"}
+
+
+@pytest.mark.slow
+def test_evaluate_on_other_data_beside_scores_of_others(project, tmp_path):
+    write_set(tmp_path / "other", 12, seed=9)
+    (tmp_path / "scores.csv").write_text("id,braai\n1000,0.9\n1001,0.2\n")
+    done = run(
+        "evaluate.py", "runs=nodia", "data=stamps", f"data.path={tmp_path / 'other'}",
+        f"scores={tmp_path / 'scores.csv'}", f"paths.root={project}", "timing=false",
+        f"report={tmp_path / 'report'}",
+    )  # fmt: skip
+    assert "p_real of each candidate" in done.stdout
+    assert "braai" in done.stdout
+    assert "0.9000" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_failed_job_does_not_stop_a_sweep(tmp_path):
+    write_set(tmp_path / "set", 60)
+    done = run(
+        "train.py", "-m", "model=nodia", *TINY, "model.inputs.stacking=horizontal,vertical,depth",
+        "data=stamps", f"data.path={tmp_path / 'set'}", f"paths.root={tmp_path}", expect=1,
+    )  # fmt: skip
+    assert "model.inputs.stacking is 'vertical'" in done.stderr
+    states = database(tmp_path).execute("select value from tags where key = 'rb.state'")
+    assert sorted(s for (s,) in states) == ["finished"] * 3  # two jobs and the parent
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    return torch.load(file, weights_only=True)["state_dict"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, how):
+    write_set(tmp_path / "set", 120)
+    arguments = [
+        "model=dia", "data=stamps", f"data.path={tmp_path / 'set'}", f"paths.root={tmp_path}",
+        "trainer=quick", "trainer.max_epochs=12", "trainer.save_every_s=0",
+        "trainer.batch_size=10", "trainer.accelerator=cpu",
+    ]  # fmt: skip
+    run("train.py", *arguments, "name=whole")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command("train.py", *arguments, "name=cut"), stdout=log, stderr=log
+        )
+    folder = tmp_path / "mlruns" / "checkpoints"
+    while len(list(folder.glob("*/last.ckpt"))) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(how)
+    process.wait(60)
+    status, state = database(tmp_path).execute(
+        "select r.status, t.value from runs r join tags t on t.run_uuid = r.run_uuid "
+        "where r.name = 'cut' and t.key = 'rb.state'"
+    ).fetchone()  # fmt: skip
+    killed = how == signal.SIGKILL
+    assert (status, state) == (("RUNNING", "running") if killed else ("KILLED", "interrupted"))
+    if not killed:
+        assert "python train.py run=" in (tmp_path / "log").read_text()
+    done = run("train.py", "run=cut", f"paths.root={tmp_path}")
+    assert "taking up run" in done.stdout
+    whole, cut = (weights(f) for f in folder.glob("*/last.ckpt"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    steps = database(tmp_path).execute(
+        "select r.name, count(*), count(distinct m.step) from metrics m "
+        "join runs r on r.run_uuid = m.run_uuid where m.key = 'val/loss' group by r.name"
+    )  # fmt: skip
+    assert sorted(steps) == [("cut", 12, 12), ("whole", 12, 12)]
+    again = run("train.py", "run=cut", f"paths.root={tmp_path}")
+    assert "is finished" in again.stdout
+    refused = run("train.py", "run=cut", "trainer.batch_size=7", f"paths.root={tmp_path}", expect=2)
+    assert "trainer.batch_size cannot be changed" in one_line(refused)
