@@ -123,7 +123,8 @@ class _Build:
                 # Which channels a set has is written first. So it is settled by the first
                 # thousand packets, and in the rare case that they were wrong, once more.
                 everything = CHANNELS
-        _log.info("%s: %s", self.settings.root, self.summary())
+        level = logging.WARNING if self._failed() else logging.INFO
+        _log.log(level, "%s: %s", self.settings.root, self.summary())
         return StampSet.open(path)
 
     def summary(self) -> str:
@@ -288,12 +289,15 @@ class _Build:
                 f"{settings.root}: no packet has the score '{settings.label.score}' that "
                 "data.label.score names; choose another or set it to null"
             )
-        failed = sum(n for reason, n in self.reasons.items() if reason not in _HARMLESS)
+        failed = self._failed()
         if failed > settings.max_skipped * (failed + self.good):
             raise UserError(
                 f"{settings.root}: {self.summary()}; that is more than data.max_skipped="
                 f"{settings.max_skipped} of them, the first: {self._first()}"
             )
+
+    def _failed(self) -> int:
+        return sum(n for reason, n in self.reasons.items() if reason not in _HARMLESS)
 
     def _skip(
         self, file: AlertFile, number: int, name: int | str | None, reason: str, detail: str = ""

@@ -37,7 +37,6 @@ _OBJECTS = (("ztf", "ztf"), ("pgir", "pgir"), ("wntr", "winter"), ("wirc", "wirc
 
 _PARQUET = b"PAR1"
 _BATCH_ROWS = 64
-_MAX_CHUNK = 4 * 2**30
 _LONGEST_TEXT = 200
 
 
@@ -211,14 +210,19 @@ def _read_parquet(file: BinaryIO, size: int) -> Iterator[Packet | Damage]:
         raise PacketFileError("no cutouts in the schema", ", ".join(names)[:80])
     if not 0 <= rows <= size:
         raise PacketFileError("Parquet file damaged", f"{rows:,} rows promised in {size:,} bytes")
-    for group in range(parquet.num_row_groups):
-        yield from _read_group(parquet, group, columns)
+    groups = parquet.num_row_groups
+    for group in range(groups):
+        yield from _read_group(parquet, group, columns, -(-rows // groups))
 
 
-def _read_group(parquet: Any, group: int, columns: list[str]) -> Iterator[Packet | Damage]:
-    """Packets of one row group; damage in one leaves the others readable."""
+def _read_group(
+    parquet: Any, group: int, columns: list[str], expected: int
+) -> Iterator[Packet | Damage]:
+    """Packets of one row group of about `expected`; damage in one leaves the others readable."""
     import pyarrow as pa
 
+    # What the metadata say of a row group and its columns is not asked for here: pyarrow ends
+    # the whole process when that part of a file is damaged, where reading only raises.
     done = 0
     try:
         for batch in parquet.iter_batches(
@@ -228,21 +232,13 @@ def _read_group(parquet: Any, group: int, columns: list[str]) -> Iterator[Packet
                 yield to_packet(record)
             done += len(batch)
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
-        lost = parquet.metadata.row_group(group).num_rows - done
-        yield Damage(f"row group {group}, from row {done + 1}: {_one_line(error)}", max(1, lost))
+        yield Damage(
+            f"row group {group}, from row {done + 1}: {_one_line(error)}", max(1, expected - done)
+        )
 
 
 def _single_columns(parquet: Any) -> list[str]:
     """Paths of the columns that are not lists; an alert's history is most of its values."""
-    metadata = parquet.metadata
-    for group in range(metadata.num_row_groups):
-        for column in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(column)
-            if not 0 <= chunk.total_uncompressed_size <= _MAX_CHUNK:
-                raise ValueError(
-                    f"column {chunk.path_in_schema:.60} promises "
-                    f"{chunk.total_uncompressed_size:,} bytes"
-                )
     schema = parquet.schema
     columns = [schema.column(i) for i in range(len(schema))]
     return [c.path for c in columns if c.max_repetition_level == 0]

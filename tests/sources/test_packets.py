@@ -360,6 +360,24 @@ def test_damaged_files_are_read_or_refused(
     assert outcomes == {Packet, Damage, PacketFileError}
 
 
+def test_damaged_parquet_footers(tmp_path: Path, samples: dict[str, bytes]) -> None:
+    """pyarrow can end the process over these, so this test may not just fail."""
+    whole = samples["parquet"]
+    footer = int.from_bytes(whole[-8:-4], "little")
+    rng = np.random.default_rng(3)
+    for _ in range(400):
+        data = bytearray(whole)
+        for at in rng.integers(len(data) - 8 - footer, len(data) - 8, 3):
+            data[at] = rng.integers(256)
+        try:
+            assert all(
+                isinstance(p, Packet | Damage)
+                for p in read_packets(write(tmp_path, "x", bytes(data)))
+            )
+        except PacketFileError as error:
+            assert "Parquet" in str(error) or "no cutouts" in str(error)
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_as_blocks(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
