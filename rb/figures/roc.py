@@ -96,7 +96,8 @@ def tradeoff_figure(curves: Mapping[str, Roc]) -> Figure:
         axes.set_yscale("log")
         axes.set_xlim(smallest, 1)
         axes.set_ylim(smallest, 1)
-        axes.set_aspect("equal")
+        if len(curves) <= _MAX_INSIDE:  # the layout does not see that it shrinks the axes
+            axes.set_aspect("equal")
         axes.set_xlabel("false-positive rate (bogus called real)")
         axes.set_ylabel("missed-detection rate (real called bogus)")
         if axes.lines and any(_usable(curve) for curve in curves.values()):
