@@ -14,6 +14,8 @@ import io
 import re
 import warnings
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +28,9 @@ _LEAD = 5 * _CARD
 _END = b"END" + b" " * 77
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _VALUE = re.compile(rb"= +(T|-?[0-9]{1,9}) *(?:/[\x20-\x7e]*)?")
-# Where one of these occurs, pixels are not the plain bytes behind the header.
-_NOT_SIMPLE = (b"BSCALE", b"BZERO", b"BLANK", b"GROUPS")
+# Where one of these occurs behind the first cards, pixels are not the plain bytes behind the
+# header, or a card is repeated and it is astropy's choice which one counts.
+_NOT_SIMPLE = (b"BSCALE", b"BZERO", b"BLANK", b"GROUPS", b"BITPIX", b"NAXIS")
 _KEYWORD_GOES_ON = re.compile(rb"[A-Z0-9_-]")
 
 
@@ -85,7 +88,7 @@ class StampParser:
         end = _find_end(data)
         if end < 0:
             return None
-        header = data[:end].upper()
+        header = data[_LEAD:end].upper()
         for keyword in _NOT_SIMPLE:
             if keyword in header:
                 return None
@@ -101,39 +104,48 @@ class StampParser:
             raise BadStamp("is empty")
         if not data.startswith(b"SIMPLE"):
             raise BadStamp("is not a FITS file (it does not begin with SIMPLE)")
-        if b"END" not in data:
+        if len(data) < _BLOCK or b"END" not in data:
             raise BadStamp("is cut off within its header (no END)")
         from astropy.io import fits
 
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
+                file = io.BytesIO(data)
+                header = fits.Header.fromfile(file)
+                self._check(header, len(data) - file.tell())
                 with fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=True) as hdus:
-                    return self._image(hdus, len(data))
+                    pixels = np.asarray(hdus[0].data)
         except BadStamp:
             raise
         except Exception as error:  # astropy raises what it likes on damaged headers
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise BadStamp(f"is not readable as FITS ({reason})") from error
-
-    def _image(self, hdus: object, n_bytes: int) -> np.ndarray:
-        hdu = hdus[0]  # type: ignore[index]
-        # The shape is judged from the header before a pixel is touched: a header may
-        # promise a terabyte.
-        shape = tuple(int(hdu.header[f"NAXIS{i}"]) for i in range(hdu.header["NAXIS"], 0, -1))
-        if not shape:
-            raise BadStamp("has no image in its primary HDU (NAXIS = 0)")
-        if shape != (self.size, self.size):
-            found = "x".join(map(str, shape))
-            raise BadStamp(f"is {found} px instead of {self.size}x{self.size}")
-        needed = self.size * self.size * abs(int(hdu.header["BITPIX"])) // 8
-        have = n_bytes - hdu.fileinfo()["datLoc"]
-        if have < needed:
-            raise BadStamp(f"is cut off ({max(have, 0)} of {needed} bytes of pixels)")
-        pixels = np.asarray(hdu.data)
         if pixels.shape != (self.size, self.size) or pixels.dtype.kind not in "fiu":
             raise BadStamp("has an image that is not an array of numbers")
         return pixels.astype(np.float32)
+
+    def _check(self, header: Mapping[str, Any], have: int) -> None:
+        """Refuse what a header promises before anything acts on it: it may be a terabyte."""
+        keywords = list(header)
+        for keyword in ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2"):
+            # Of repeated cards astropy takes now the first, now the last.
+            if keywords.count(keyword) > 1:
+                raise BadStamp(f"is not readable as FITS ({keyword} more than once)")
+        n_axes, bitpix = header["NAXIS"], header["BITPIX"]
+        if n_axes == 0:
+            raise BadStamp("has no image in its primary HDU (NAXIS = 0)")
+        if type(n_axes) is not int or not 0 < n_axes < 1000:
+            raise BadStamp(f"is not readable as FITS (NAXIS = {str(n_axes)[:20]})")
+        if type(bitpix) is not int or bitpix not in _DTYPES:
+            raise BadStamp(f"is not readable as FITS (BITPIX = {str(bitpix)[:20]})")
+        shape = [header[f"NAXIS{i}"] for i in range(n_axes, 0, -1)]
+        if shape != [self.size, self.size]:
+            found = "x".join(str(n)[:20] for n in shape[:4])
+            raise BadStamp(f"is {found} px instead of {self.size}x{self.size}")
+        needed = self.size * self.size * abs(bitpix) // 8
+        if have < needed:
+            raise BadStamp(f"is cut off ({have} of {needed} bytes of pixels)")
 
 
 def gunzip(data: bytes) -> bytes:
