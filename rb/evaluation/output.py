@@ -54,9 +54,9 @@ def write_results(
 ) -> None:
     """Scores, figures and the report, on disk and with the evaluation's own run."""
     confidence = config["confidence"]
-    for name, result in zip(unique_names(results), results, strict=True):
+    for number, (name, result) in enumerate(zip(unique_names(results), results, strict=True), 1):
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-        result.save(folder / "scores" / safe)
+        result.save(folder / "scores" / f"{number:02d}_{safe}")
     comparison_table(results, confidence).to_csv(folder / "comparison.csv")
     first = evaluated[0]
     sections = standard_sections(

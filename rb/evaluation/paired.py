@@ -183,7 +183,7 @@ def paired_difference(
 
 
 def dia_against_nodia(results: Sequence[RunResult], confidence: float = 0.95) -> Comparison | None:
-    """The most accurate run with the difference image against the most accurate without.
+    """The best run with the difference image against the best without, chosen by validation.
 
     None where one of the two kinds is missing, or they share no labelled stamp.
     """
@@ -192,13 +192,8 @@ def dia_against_nodia(results: Sequence[RunResult], confidence: float = 0.95) ->
         scored = [r for r in results if r.inputs == kind and r.n_labelled]
         if not scored:
             return None
-        best[kind] = max(scored, key=_accuracy)
+        best[kind] = max(scored, key=lambda r: r.validation_accuracy)
     if np.intersect1d(best["dia"].ids, best["nodia"].ids).size == 0:
         return None
     comparison = compare(best["dia"], best["nodia"], confidence)
     return comparison if comparison.n else None
-
-
-def _accuracy(result: RunResult) -> float:
-    matrix = result.confusion()
-    return (matrix.tp + matrix.tn) / matrix.n

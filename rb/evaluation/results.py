@@ -127,6 +127,17 @@ class RunResult:
         """ROC curve, with the point of the run's threshold."""
         return roc(self.labels, self.p_real, self.threshold)
 
+    @property
+    def validation_accuracy(self) -> float:
+        """Best validation accuracy in training, -1 where there was none: what runs are chosen by.
+
+        Choosing by the scores themselves would choose on the test set.
+        """
+        if self.history is None or "val/acc" not in self.history:
+            return -1.0
+        best = self.history["val/acc"].max()
+        return -1.0 if math.isnan(best) else float(best)
+
     def cost_of(self, key: str) -> float:
         """Cost under `key`, NaN where it is not known."""
         value = self.cost.get(key)

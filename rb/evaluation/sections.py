@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SMALL = 30
 """Sets of up to so many stamps are shown whole."""
 
-_MOST_RUNS = 8  # lines that a figure can hold apart; the most accurate ones are drawn
+_MOST_RUNS = 8  # lines that a figure can hold apart; the best by validation are drawn
 _EXAMPLES_OF = 2  # runs whose right and wrong stamps are shown
 
 
@@ -69,7 +69,7 @@ def standard_sections(
     training curves, stamps right and wrong, stamps that only the run with the difference
     image gets right. A section for which something is missing (labels, properties, stamps,
     histories) is left out. A set of up to `SMALL` stamps is shown whole, stamp by stamp,
-    instead of as curves. Of more than eight runs the most accurate ones are drawn.
+    instead of as curves. Of more than eight runs the best by validation are drawn.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def standard_sections(
         return []
     shown = dict(zip(unique_names(results), results, strict=True))
     if len(shown) > _MOST_RUNS:
-        shown = _most_accurate(shown, _MOST_RUNS)
+        shown = _best(shown, _MOST_RUNS)
     labelled = {name: r for name, r in shown.items() if r.n_labelled}
     first = results[0]
     alike = {name: r for name, r in labelled.items() if np.array_equal(r.ids, first.ids)}
@@ -109,7 +109,7 @@ def standard_sections(
         ]
         if rows_of is not None and examples > 0:
             sections.append(_rescued(results, first, rows_of, examples, seed))
-            chosen = _most_accurate(alike, _EXAMPLES_OF, one_of_each_kind=True)
+            chosen = _best(alike, _EXAMPLES_OF, one_of_each_kind=True)
             sections += [
                 _examples(name, result, rows_of, examples, seed) for name, result in chosen.items()
             ]
@@ -378,16 +378,11 @@ class _Reader:
         return self._rows_of(rows)
 
 
-def _most_accurate(
+def _best(
     results: Mapping[str, RunResult], n: int, one_of_each_kind: bool = False
 ) -> dict[str, RunResult]:
-    """The `n` most accurate runs, in the order they came."""
-
-    def accuracy(name: str) -> float:
-        matrix = results[name].confusion()
-        return (matrix.tp + matrix.tn) / matrix.n if matrix.n else -1.0
-
-    ranked = sorted(results, key=accuracy, reverse=True)
+    """The `n` runs with the best validation accuracy, in the order they came."""
+    ranked = sorted(results, key=lambda name: results[name].validation_accuracy, reverse=True)
     if one_of_each_kind:
         best = {results[name].inputs: name for name in reversed(ranked)}
         ranked = [name for name in ranked if name in best.values()]
