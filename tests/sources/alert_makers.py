@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -326,7 +325,7 @@ def damage(data: bytes, rng: np.random.Generator) -> bytes:
             case 2:
                 raw[at:at] = raw[at : at + length]
             case 3:
-                raw[at : at + length] = os.urandom(length)
+                raw[at : at + length] = rng.bytes(length)
             case _:
                 del raw[at:]
     return bytes(raw)
