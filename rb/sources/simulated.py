@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from rb.survey.frame import Frame
 
 _NOT_PHYSICS = ("name", "candidates", "processes", "keep_frames", "cache")
-_BARREN_FRAMES = 100
+_BARREN_FRAMES = 40
+"""So many frames without a candidate are taken to mean that there will be none."""
 
 
 def _split_config(config: Mapping[str, Any]) -> tuple[SurveySettings, int, bool]:
@@ -191,6 +192,7 @@ def _assemble(
             if total == candidates:
                 break
             if len(rows) == _BARREN_FRAMES and total == 0:
+                shutil.rmtree(parts, ignore_errors=True)
                 raise UserError(
                     f"the simulated survey found nothing in {_BARREN_FRAMES} frames: raise "
                     "data.scene.sn_per_frame or lower data.detection.threshold"

@@ -171,7 +171,10 @@ def _draw_galsim(
         if sources.radius[i] > 0.0:
             n = min(SERSIC_GRID, key=lambda grid: abs(np.log(grid / sources.index[i])))
             galaxy = galsim.Sersic(
-                n=n, half_light_radius=sources.radius[i], trunc=8 * sources.radius[i]
+                n=n,
+                half_light_radius=sources.radius[i],
+                trunc=8 * sources.radius[i],
+                flux_untruncated=True,
             )
             shear = galsim.Shear(e1=sources.e1[i], e2=sources.e2[i])
             profile = galsim.Convolve(galaxy.shear(shear), profile)

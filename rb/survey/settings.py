@@ -158,6 +158,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "scene.hostless_fraction": (0.0, 1.0),
     "exposure.search_fwhm_px": (1.5, 20.0),
     "exposure.template_fwhm_px": (1.5, 20.0),
+    "exposure.fwhm_range_px": (1.5, 20.0),
     "exposure.moffat_beta": (2.2, 20.0),
     "exposure.psf_ellipticity": (0.0, 0.3),
     "exposure.psf_variation": (0.0, 0.3),
