@@ -79,6 +79,20 @@ def _convolve(
     return weights, covariances
 
 
+def _merge_unresolved(profile: Mixture, limit: float) -> Mixture:
+    """Replace the components narrower than `limit` (a variance) by one of their mean variance."""
+    weights, variances = profile
+    narrow = variances < limit
+    if np.count_nonzero(narrow) < 2:
+        return profile
+    core = weights[narrow].sum()
+    mean = weights[narrow] @ variances[narrow] / core
+    return (
+        np.concatenate([[core], weights[~narrow]]),
+        np.concatenate([[mean], variances[~narrow]]),
+    )
+
+
 def draw_gaussians(
     image: NDArray[np.float32],
     x: float,
@@ -143,8 +157,12 @@ def _draw_mixtures(
         weights = psf[0]
         covariances = _covariances(psf[1] * shapes.fwhm[i] ** 2, shapes.e1[i], shapes.e2[i])
         if sources.radius[i] > 0.0:
-            profile: Mixture = sersic_mixture(float(sources.index[i]))
-            galaxy = _covariances(profile[1] * sources.radius[i] ** 2, sources.e1[i], sources.e2[i])
+            fractions, variances = sersic_mixture(float(sources.index[i]))
+            # What is a quarter as wide as the PSF's core cannot be told from a point.
+            profile = _merge_unresolved(
+                (fractions, variances * sources.radius[i] ** 2), 0.02 * shapes.fwhm[i] ** 2
+            )
+            galaxy = _covariances(profile[1], sources.e1[i], sources.e2[i])
             weights, covariances = _convolve((profile[0], galaxy), (weights, covariances))
         covariances = covariances + np.array([PIXEL_VARIANCE, PIXEL_VARIANCE, 0.0])
         draw_gaussians(

@@ -31,12 +31,12 @@ class SceneSettings:
     galaxy_density: float = 34.0
     galaxy_mag: tuple[float, float] = (17.0, 24.6)
     galaxy_slope: float = 0.31
-    galaxy_radius_arcsec: float = 0.42
+    galaxy_radius_arcsec: float = 0.4
     galaxy_radius_slope: float = 0.12
     galaxy_radius_scatter: float = 0.16
-    star_density: float = 8.0
+    star_density: float = 12.0
     star_mag: tuple[float, float] = (16.4, 22.8)
-    star_slope: float = 0.25
+    star_slope: float = 0.3
     proper_motion_px: float = 0.03
     sn_per_frame: int = 30
     sn_mag: tuple[float, float] = (18.5, 26.0)
@@ -63,10 +63,10 @@ class ExposureSettings:
     fwhm_range_px: tuple[float, float] = (2.8, 8.0)
     moffat_beta: float = 3.0
     psf_ellipticity: float = 0.03
-    psf_variation: float = 0.01
+    psf_variation: float = 0.008
     psf_variation_ellipticity: float = 0.01
     brighter_fatter: float = 0.004
-    sky_noise: float = 31.0
+    sky_noise: float = 33.0
     sky_noise_scatter: float = 0.45
     shot_noise: float = 1.5
     deep_fraction: float = 0.3
@@ -75,8 +75,8 @@ class ExposureSettings:
     sky_level: float = 60.0
     sky_gradient: float = 5.0
     registration_px: float = 0.07
-    registration_warp_px: float = 0.06
-    registration_source_px: float = 0.055
+    registration_warp_px: float = 0.08
+    registration_source_px: float = 0.07
     saturation: float = 170000.0
 
 
@@ -86,7 +86,7 @@ class ArtefactSettings:
 
     cosmic_rays: float = 0.6
     hot_pixels: float = 0.3
-    bad_columns: float = 0.05
+    bad_columns: float = 0.03
     ghosts: float = 0.05
     trails: float = 0.02
 
@@ -110,7 +110,7 @@ class SubtractionSettings:
 class DetectionSettings:
     """When something in the difference image is a candidate."""
 
-    threshold: float = 1.3
+    threshold: float = 1.35
     filter_fwhm_px: float = 2.5
     min_area: int = 1
     deblend_contrast: float = 0.01
