@@ -1,0 +1,239 @@
+"""How good a forest is, on candidates that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rb.errors import UserError
+from rb.evaluation import Estimate, confusion, evaluate_scores
+from rb.evaluation.metrics import RATES
+from rb.features.columns import ALL_38
+from rb.features.table import FeatureTable
+from rb.models.forest import AutoscanForest
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+"""Thresholds on p_real at which the operating points are quoted."""
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Every labelled row scored by a forest that was trained without it.
+
+    Parameters
+    ----------
+    learner, folds, seed
+        How it was done.
+    table
+        The rows, labelled ones only.
+    p_real
+        (N,) out-of-fold scores.
+    fold
+        (N,) the fold in which a row was held out.
+    """
+
+    learner: str
+    folds: int
+    seed: int
+    table: FeatureTable
+    p_real: np.ndarray
+    fold: np.ndarray
+
+    def metrics(self, threshold: float = 0.5) -> dict[str, Estimate]:
+        """All metrics of the pooled out-of-fold scores, with 95 % intervals.
+
+        Rates have Wilson intervals, the AUC DeLong's (:mod:`rb.evaluation`). They cover the
+        scatter of the candidates, not that of the training.
+        """
+        return evaluate_scores(self.table.labels, self.p_real, threshold)
+
+    def per_fold(self, threshold: float = 0.5) -> pd.DataFrame:
+        """Accuracy, TPR, TNR and AUC of each fold by itself."""
+        rows = []
+        for k in range(self.folds):
+            held = self.fold == k
+            found = evaluate_scores(self.table.labels[held], self.p_real[held], threshold)
+            row = {name: found[name].value for name in ("accuracy", "tpr", "tnr", "auc")}
+            rows.append({"fold": k, "n": int(held.sum()), **row})
+        return pd.DataFrame(rows)
+
+
+def crossvalidate(
+    table: FeatureTable,
+    learner: str = "forest",
+    folds: int = 10,
+    seed: int = 0,
+    features: Sequence[str] = ALL_38,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> CrossValidation:
+    """Cross-validate a learner: stratified folds, shuffled by seed.
+
+    Parameters
+    ----------
+    table
+        Candidates; those without a label are left out.
+    learner, features, seed, jobs
+        As for :class:`~rb.models.forest.AutoscanForest`; `seed` also shuffles the folds.
+    folds
+        Number of folds, at least 2.
+    progress
+        Called with (folds done, folds) after each fold.
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    UserError
+        Where a class has fewer candidates than there are folds.
+    """
+    table = table.labelled()
+    score = np.empty(len(table))
+    fold = np.empty(len(table), dtype=np.int64)
+    for k, (train, held) in enumerate(_folds(table, folds, seed)):
+        model = AutoscanForest(learner, features, seed, jobs).fit(table.take(train))
+        score[held] = model.predict(table.take(held))
+        fold[held] = k
+        if progress is not None:
+            progress(k + 1, folds)
+    return CrossValidation(learner, folds, seed, table, score, fold)
+
+
+def importances(
+    table: FeatureTable,
+    learner: str = "forest",
+    folds: int = 5,
+    repeats: int = 3,
+    seed: int = 0,
+    features: Sequence[str] = ALL_38,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Permutation importance of every feature, on held-out candidates.
+
+    In each fold a feature's values are shuffled among the held-out candidates; its importance is
+    what the AUC and the accuracy lose (Breiman 2001, Machine Learning 45, 5). Features that say
+    the same share their importance: shuffling one leaves the other to the forest.
+
+    Parameters
+    ----------
+    table, learner, folds, seed, features, jobs
+        As for :func:`crossvalidate`.
+    repeats
+        Shuffles of each feature in each fold.
+    progress
+        Called with (folds done, folds) after each fold.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `feature`, `auc_loss`, `auc_loss_error`, `accuracy_loss`, `accuracy_loss_error`,
+        most important first. The errors are standard errors over folds and repeats; folds share
+        training rows, so they are somewhat too small.
+    """
+    table = table.labelled()
+    rng = np.random.default_rng(seed)
+    losses: dict[str, list[tuple[float, float]]] = {name: [] for name in features}
+    for k, (train, held) in enumerate(_folds(table, folds, seed)):
+        model = AutoscanForest(learner, features, seed, jobs).fit(table.take(train))
+        rows = table.take(held)
+        base = _auc_and_accuracy(rows.labels, model.predict(rows))
+        frame = rows.features[list(features)].copy()
+        for name in features:
+            original = frame[name].to_numpy(copy=True)
+            for _ in range(repeats):
+                frame[name] = rng.permutation(original)
+                found = _auc_and_accuracy(rows.labels, model.predict(frame))
+                losses[name].append((base[0] - found[0], base[1] - found[1]))
+            frame[name] = original
+        if progress is not None:
+            progress(k + 1, folds)
+    rows_out = []
+    for name, values in losses.items():
+        mean = np.mean(values, axis=0)
+        error = np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+        rows_out.append((name, mean[0], error[0], mean[1], error[1]))
+    columns = ["feature", "auc_loss", "auc_loss_error", "accuracy_loss", "accuracy_loss_error"]
+    result = pd.DataFrame(rows_out, columns=columns)
+    return result.sort_values("auc_loss", ascending=False, ignore_index=True)
+
+
+def operating_points(
+    labels: np.ndarray,
+    p_real: np.ndarray,
+    thresholds: Sequence[float] = THRESHOLDS,
+    rates: Sequence[float] = RATES,
+) -> pd.DataFrame:
+    """Missed detections against false positives, as Goldstein et al. 2015 quote them.
+
+    Parameters
+    ----------
+    labels
+        (N,) 0 real, 1 bogus, -1 unknown (left out).
+    p_real
+        (N,) probability of being real.
+    thresholds
+        Thresholds to quote.
+    rates
+        Missed-detection and false-positive rates to quote: the strictest threshold whose MDR,
+        and the most lenient whose FPR, is at most that.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `chosen_by` ("threshold 0.5", "MDR <= 0.01", "FPR <= 0.01"), `threshold`, `mdr`
+        (share of real candidates below the threshold), `fpr` (share of bogus at or above it),
+        `accuracy`, each rate with its Wilson limits `_low`, `_high`.
+    """
+    labels, p_real = np.asarray(labels), np.asarray(p_real, dtype=np.float64)
+    cuts = [(f"threshold {t:g}", float(t)) for t in thresholds]
+    real, bogus = np.sort(p_real[labels == 0]), np.sort(p_real[labels == 1])
+    if not len(real) or not len(bogus):
+        raise UserError("operating points need real and bogus candidates")
+    for rate in rates:
+        # As many real ones as allowed lie below the threshold, so the next one is the threshold.
+        missed = min(int(np.floor(rate * len(real) + 1e-9)), len(real) - 1)
+        cuts.append((f"MDR <= {rate:g}", float(real[missed])))
+    for rate in rates:
+        passed = int(np.floor(rate * len(bogus) + 1e-9))
+        worst = bogus[-1 - passed] if passed < len(bogus) else -np.inf
+        cuts.append((f"FPR <= {rate:g}", float(np.nextafter(worst, np.inf))))
+    rows = []
+    for name, cut in cuts:
+        found = confusion(labels, p_real, cut).rates()
+        tpr, tnr, accuracy = found["tpr"], found["tnr"], found["accuracy"]
+        row: dict[str, float | str] = {"chosen_by": name, "threshold": cut}
+        for key, e in (
+            ("mdr", Estimate(1 - tpr.value, 1 - tpr.high, 1 - tpr.low)),
+            ("fpr", Estimate(1 - tnr.value, 1 - tnr.high, 1 - tnr.low)),
+            ("accuracy", accuracy),
+        ):
+            row |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _auc_and_accuracy(labels: np.ndarray, p_real: np.ndarray) -> tuple[float, float]:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels == 0, p_real)), float(((p_real < 0.5) == labels).mean())
+
+
+def _folds(table: FeatureTable, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import StratifiedKFold
+
+    smallest = min(int((table.labels == label).sum()) for label in (0, 1))
+    if folds < 2 or smallest < folds:
+        raise UserError(
+            f"{table.source}: {folds} folds need at least 2 and at most {smallest}, the size of "
+            "the smaller class"
+        )
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros(len(table)), table.labels))
