@@ -9,7 +9,7 @@ such a file and fills in its weights, for any Sequential model of the layer type
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -69,6 +69,8 @@ class KerasSequential(nn.Module):
         Version that wrote the file, if known.
     source
         File name for messages.
+    input_shape
+        (C, H, W) of what the network will be fed, checked where it is given.
 
     Attributes
     ----------
@@ -87,7 +89,8 @@ class KerasSequential(nn.Module):
     Raises
     ------
     UserError
-        Where a layer or setting cannot be translated, or the model does not end in two classes.
+        Where a layer or setting cannot be translated, the model does not end in two classes, or
+        the inputs have another shape.
     """
 
     def __init__(
@@ -96,9 +99,17 @@ class KerasSequential(nn.Module):
         weights: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         keras_version: str | None = None,
         source: str = "model configuration",
+        input_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         plan, self.input_shape = _plan(config, source)
+        height, width, depth = self.input_shape
+        if input_shape is not None and tuple(input_shape) != (depth, height, width):
+            raise UserError(
+                f"{source}: the network takes {height}x{width}x{depth}, but its inputs are "
+                f"configured as {'x'.join(map(str, (*input_shape[1:], input_shape[0])))}; set "
+                "model.inputs to the channels and the stacking that it was trained with"
+            )
         self.config = config
         self.keras_version = keras_version
         self.channels, self.stacking = _guess_channels(self.input_shape)

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from rb.errors import UserError
 from rb.models import keras_file
 from rb.models.keras import KerasSequential, load_keras
+from rb.stamps.scaling import InputSpec
+from rb.stamps.stampset import CHANNELS
 
 REAL = "des/model_checkpoint_AAD_3s3DH.h5"
 SHAPE = (10, 12, 2)
@@ -25,15 +27,6 @@ def probabilities(model: KerasSequential, x: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         logits = model(torch.from_numpy(np.moveaxis(x, 3, 1).astype(np.float32)))
     return torch.softmax(logits.double(), 1).numpy()
-
-
-def standardise(x: np.ndarray) -> np.ndarray:
-    return (x - x.mean()) / x.std()
-
-
-def three_sigma(x: np.ndarray) -> np.ndarray:
-    inside = x[np.abs(x - x.mean()) < 3 * x.std()]
-    return (x - inside.min()) / (inside.max() - inside.min())
 
 
 # -- the published checkpoint ---------------------------------------------------------------
@@ -62,19 +55,9 @@ def test_published_outputs_and_saliency_shares(published, shared_data):
     for name, entry in table.items():
         if not entry.get("reference_AAD_3s3DH"):
             continue  # the one candidate whose difference image was never printed
-        stamps = {
-            k: v.astype(np.float64)
-            for k, v in np.load(shared_data / f"des/{name}.npz").items()
-            if k != "label"
-        }
-        flat = np.hstack(
-            [
-                standardise(stamps["diff"]),
-                three_sigma(stamps["srch"]),
-                three_sigma(stamps["tmpl"]),
-            ]
-        )
-        x = torch.from_numpy(flat.astype(np.float32))[None, None].requires_grad_()
+        stored = np.load(shared_data / f"des/{name}.npz")
+        stamps = np.stack([stored[channel] for channel in CHANNELS])[None]
+        x = InputSpec().prepare(stamps).requires_grad_()
         reference = entry["reference_AAD_3s3DH"]
         assert published.predict_p_real(x).item() == pytest.approx(reference["p_real"], abs=1e-5)
         peak = torch.softmax(published(x), 1).max()
@@ -262,6 +245,13 @@ def test_a_saved_network_needs_no_hdf5_file(tmp_path):
     again.load_state_dict(saved["state"])
     x = torch.randn(3, 2, 10, 12)
     assert torch.equal(again(x), model(x))
+
+
+def test_the_shape_of_the_inputs_is_checked():
+    config = kf.model_json(kf.small_stack(), (51, 153, 1))
+    assert KerasSequential(config, input_shape=InputSpec().shape).channels == InputSpec().channels
+    with pytest.raises(UserError, match="takes 51x153x1, .* configured as 51x51x3"):
+        KerasSequential(config, input_shape=InputSpec(stacking="depth").shape)
 
 
 def test_without_weights_it_starts_like_keras():
