@@ -7,6 +7,7 @@ killed finds them there and goes on; the set itself appears by one rename at the
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -15,7 +16,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,17 +42,27 @@ _WORTH_A_POOL = 4000  # files; below, starting processes takes longer than readi
 _log = logging.getLogger(__name__)
 
 
-@contextmanager
+@contextlib.contextmanager
 def building(path: Path) -> Iterator[None]:
     """Hold the right to build `path`; waits while another process has it."""
+    file = path.with_name(f".{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f".{path.name}.lock").open("w")
+        while True:
+            lock = file.open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Whoever had it has removed it; the one that counts is the one that is there.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                    break
+            lock.close()
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be written to ({error.strerror})") from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def build(
@@ -166,9 +176,7 @@ def _check_share(
     report = report_of(
         plan,
         outcome,
-        None
-        if labels is None
-        else {"path": str(labels.path), "ids": labels.ids, "repeated": labels.repeated},
+        None if labels is None else {"path": str(labels.path), "ids": labels.ids},
     )
     if not too_many:
         return report
@@ -256,7 +264,7 @@ def _publish(
 # --- processes -------------------------------------------------------------------------
 
 
-@contextmanager
+@contextlib.contextmanager
 def _pool(settings: Settings, listing: Listing) -> Iterator[Executor | None]:
     """Processes to work in, or None where it is not worth starting them."""
     size = sum(tar.stat().st_size for tar in listing.tars)

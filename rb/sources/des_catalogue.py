@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.sources.des_plan import Plan
-from rb.sources.des_table import Labels, read_features
+from rb.sources.des_table import Labels, band_letters, read_features
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_OURS = (("band", "BAND"), ("mag", "MAG"), ("snr", "SNR"))
+_OURS = (("mag", "MAG"), ("snr", "SNR"))
 
 
 def catalogue(plan: Plan, order: np.ndarray, flat: str, labels: Labels | None) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def catalogue(plan: Plan, order: np.ndarray, flat: str, labels: Labels | None) -
     -------
     pandas.DataFrame
         N rows: ``id``, ``label``, ``group``, ``exposure``, ``date`` (YYYYMMDD), and with a
-        table ``band``, ``mag``, ``snr`` and all of its columns under their own names.
+        table ``band`` (a letter), ``mag``, ``snr``, and its features under their own names.
     """
     import pandas as pd
 
@@ -49,8 +49,10 @@ def catalogue(plan: Plan, order: np.ndarray, flat: str, labels: Labels | None) -
     columns |= {name: origin[name][order] for name in ("group", "exposure", "date")}
     if labels is not None:
         features = read_features(labels.path, ids)
+        if "BAND" in features:
+            columns["band"] = band_letters(features["BAND"])
         columns |= {ours: features[theirs] for ours, theirs in _OURS if theirs in features}
-        columns |= {name: features[name] for name in features if name not in columns}
+        columns |= features
     return pd.DataFrame(columns, copy=False)
 
 

@@ -18,7 +18,6 @@ _WHAT = {
     "identical_duplicate": "IDs with several files of the same pixels; kept once",
     "id_without_row": "candidates that the feature table does not know",
     "row_without_stamps": "rows of the feature table without any stamp file",
-    "repeated_row": "IDs with more than one row in the feature table; the first one counts",
     "not_finite": "kept stamps with NaN or infinite pixels",
 }
 
@@ -84,7 +83,7 @@ def report_of(plan: Plan, outcome: Outcome, table: dict[str, Any] | None) -> dic
     outcome : Outcome
         What became of it.
     table : dict, optional
-        ``path``, ``ids`` (sorted) and ``repeated`` of the feature table.
+        ``path`` and ``ids`` (sorted) of the feature table.
     """
     problems: dict[str, list[Any]] = {name: [] for name in _WHAT}
     missing = np.flatnonzero(~plan.complete)
@@ -132,7 +131,6 @@ def report_of(plan: Plan, outcome: Outcome, table: dict[str, Any] | None) -> dic
         problems["row_without_stamps"] = table["ids"][
             ~np.isin(table["ids"], plan.candidates)
         ].tolist()
-        problems["repeated_row"] = table["repeated"].tolist()
     n, kept = len(plan.candidates), int(outcome.kept.sum())
     return {
         "candidates": {

@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rb.errors import UserError
 from rb.sources.des_archive import Listing
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-_CHUNK = 50_000  # rows held at a time
-_LONGEST_LINE = 2**16
-
-#: The survey's numeric columns (Goldstein et al. 2015, table 2); BAND is a letter.
-# fmt: off
-NUMERIC = frozenset((
-    "AMP", "A_IMAGE", "A_REF", "B_IMAGE", "B_REF", "CCDID", "COLMEDS", "DIFFSUMRN", "ELLIPTICITY",
-    "FLAGS", "FLUX_RATIO", "GAUSS", "GFLUX", "L1", "LACOSMIC", "MAG", "MAGDIFF", "MAGLIM",
-    "MAG_FROM_LIMIT", "MAG_REF", "MAG_REF_ERR", "MASKFRAC", "MIN_DISTANCE_TO_EDGE_IN_NEW",
-    "N2SIG3", "N2SIG3SHIFT", "N2SIG5", "N2SIG5SHIFT", "N3SIG3", "N3SIG3SHIFT", "N3SIG5",
-    "N3SIG5SHIFT", "NN_DIST_RENORM", "NUMNEGRN", "SCALE", "SNR", "SPREADERR_MODEL", "SPREAD_MODEL",
-))
-# fmt: on
 
 #: Value of the setting `table` for an archive without labels.
 NO_TABLE = "none"
@@ -39,7 +21,6 @@ class Labels:
     path: Path
     ids: np.ndarray  # int64, sorted, unique
     labels: np.ndarray  # int8
-    repeated: np.ndarray  # int64, IDs that have more than one row
 
 
 def find_table(listing: Listing, setting: str | None) -> Path | None:
@@ -76,111 +57,54 @@ def read_labels(path: Path) -> Labels:
     Raises
     ------
     UserError
-        If it is not a table with these columns, or a value is no ID or no label, or an ID
-        occurs with both labels.
+        If it is not such a table, see `rb.features.table.read_table`.
     """
-    ids, labels = [], []
-    for chunk in _chunks(path, ["ID", "OBJECT_TYPE"]):
-        ids.append(_integers(chunk["ID"], path, "ID"))
-        label = _integers(chunk["OBJECT_TYPE"], path, "OBJECT_TYPE")
-        wrong = np.flatnonzero((label != 0) & (label != 1))
-        if len(wrong):
-            raise UserError(
-                f"{path}: candidate {ids[-1][wrong[0]]} has OBJECT_TYPE {label[wrong[0]]}; "
-                "it has to be 0 (real) or 1 (bogus)"
-            )
-        labels.append(label.astype(np.int8))
-    if not ids:
-        raise UserError(f"{path}: the feature table has no rows")
-    all_ids, all_labels = np.concatenate(ids), np.concatenate(labels)
-    unique, first, counts = np.unique(all_ids, return_index=True, return_counts=True)
-    bogus = np.bincount(np.searchsorted(unique, all_ids), all_labels, minlength=len(unique))
-    torn = np.flatnonzero((bogus > 0) & (bogus < counts))
-    if len(torn):
-        raise UserError(
-            f"{path}: candidate {unique[torn[0]]} is listed both as real and as bogus "
-            f"({len(torn)} such IDs); remove the wrong rows"
-        )
-    return Labels(path, unique, all_labels[first], unique[counts > 1])
+    from rb.features.table import read_table
+
+    table = read_table(path, features=())
+    order = np.argsort(table.ids)
+    return Labels(path, table.ids[order], table.labels[order])
 
 
-def read_features(path: Path, ids: np.ndarray) -> pd.DataFrame:
-    """Read the rows of `ids` (sorted or not) from a feature table, in the order of `ids`.
-
-    IDs without a row get NaN (``BAND``: null); of repeated rows the first counts. At no
-    time is more of the table in memory than what is asked for.
+def read_features(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Read the features of the candidates `ids` (N,) from a feature table.
 
     Returns
     -------
-    pandas.DataFrame
-        All columns but ID and OBJECT_TYPE, N rows, float64; BAND and columns that are not
-        the survey's as they are.
+    dict of float64 arrays
+        The survey's features that the table has, (N,) each, in the order of `ids`; NaN for
+        candidates without a row. BAND is a number, see `rb.features.table.BAND_CODES`.
     """
-    import pandas as pd
+    from rb.features.columns import ALL_38
+    from rb.features.table import read_table
 
-    order = np.argsort(ids, kind="stable")
-    ordered = ids[order]
-    columns: dict[str, np.ndarray] = {}
-    filled = np.zeros(len(ids), bool)
-    for chunk in _chunks(path, None):
-        found = _integers(chunk["ID"], path, "ID")
-        at = np.minimum(np.searchsorted(ordered, found), len(ids) - 1)
-        rows = order[at]
-        new = (ordered[at] == found) & ~filled[rows]
-        # Of two rows of one ID within a chunk, the first counts as well.
-        new[new] = ~pd.Series(found[new]).duplicated().to_numpy()
-        filled[rows[new]] = True
-        for name in chunk.columns.drop(["ID", "OBJECT_TYPE"]):
-            values = chunk[name].to_numpy()
-            text = values.dtype.kind not in "fiub"
-            if text and name in NUMERIC:
-                raise UserError(f"{path}: column {name} has values that are not numbers")
-            if name not in columns:
-                empty = np.full(len(ids), np.nan)
-                columns[name] = np.full(len(ids), None, object) if text else empty
-            elif text and columns[name].dtype != object:
-                columns[name] = columns[name].astype(object)
-            columns[name][rows[new]] = values[new]
-    return pd.DataFrame(columns, copy=False)
+    names = _header(path)
+    table = read_table(path, [name for name in ALL_38 if name in names])
+    order = np.argsort(table.ids)
+    at = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]
+    known = table.ids[at] == ids
+    columns = {}
+    for name in table.features:
+        values = table.features[name].to_numpy()[at]
+        values[~known] = np.nan
+        columns[name] = values
+    return columns
 
 
-def _chunks(path: Path, columns: list[str] | None) -> Any:
-    """Yield the table in pieces of bounded size, as pandas frames."""
+def band_letters(codes: np.ndarray) -> np.ndarray:
+    """Letters of filters from their numbers in BAND, (N,); None where there is no such filter."""
+    from rb.features.table import BAND_CODES
+
+    letters = {float(code): letter for letter, code in BAND_CODES.items()}
+    return np.array([letters.get(code) for code in codes.tolist()], dtype=object)
+
+
+def _header(path: Path) -> set[str]:
     import gzip
 
-    import pandas as pd
-
-    try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8") as lines:
-            comments, header = 0, lines.readline(_LONGEST_LINE)
-            while header.startswith("#"):
-                comments, header = comments + 1, lines.readline(_LONGEST_LINE)
-        names = [name.strip() for name in header.strip().split(",")]
-        for needed in ("ID", "OBJECT_TYPE"):
-            if needed not in names:
-                raise UserError(f"{path}: the feature table has no column {needed}")
-        reader = pd.read_csv(
-            path,
-            skiprows=comments,
-            usecols=columns,
-            chunksize=_CHUNK,
-            skipinitialspace=True,
-            na_values=["nan", "NaN", "None", ""],
-            low_memory=False,
-        )
-        with reader:
-            yield from reader
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError) as error:  # pandas' ParserError is a ValueError
-        raise UserError(f"{path}: not a feature table ({error})") from error
-
-
-def _integers(column: pd.Series, path: Path, name: str) -> np.ndarray:
-    values = column.to_numpy()
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values % 1 == 0).all():
-        values = values.astype(np.int64)
-    if values.dtype.kind not in "iu":
-        raise UserError(f"{path}: column {name} has values that are not whole numbers")
-    return values.astype(np.int64)
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
+        for line in lines:
+            if line.strip() and not line.startswith("#"):
+                return {name.strip().strip('"') for name in line.split(",")}
+    return set()
