@@ -79,15 +79,16 @@ def read_features(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
     from rb.features.table import read_table
 
     names = _header(path)
-    table = read_table(path, [name for name in ALL_38 if name in names])
-    order = np.argsort(table.ids)
-    at = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]
-    known = table.ids[at] == ids
+    present = [name for name in ALL_38 if name in names]
     columns = {}
-    for name in table.features:
-        values = table.features[name].to_numpy()[at]
-        values[~known] = np.nan
-        columns[name] = values
+    # In parts, because all columns at once are in memory three times while they are read.
+    for part in (present[:13], present[13:26], present[26:]):
+        table = read_table(path, part)
+        order = np.argsort(table.ids)
+        at = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]
+        known = table.ids[at] == ids
+        for name in part:
+            columns[name] = np.where(known, table.features[name].to_numpy()[at], np.nan)
     return columns
 
 

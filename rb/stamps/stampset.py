@@ -358,7 +358,9 @@ class StampSetWriter:
         _write_npy_header(self._file, self._n)
         self._file.flush()
         os.fsync(self._file.fileno())
-        catalogue = pd.concat(self._rows, ignore_index=True)
+        # A catalogue of a million rows and fifty columns need not be in memory twice.
+        one = len(self._rows) == 1
+        catalogue = self._rows[0] if one else pd.concat(self._rows, ignore_index=True)
         problem = _catalogue_problem(catalogue, self._n)
         if problem:
             raise UserError(f"{self.path}: {problem}")
@@ -399,7 +401,7 @@ def _normalise_rows(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
 
     if "id" not in rows:
         raise UserError(f"{path}: the rows have no column 'id'")
-    rows = rows.copy()
+    rows = rows.copy(deep=False)  # columns are replaced, never changed in place
     if "label" not in rows:
         rows["label"] = pd.NA
     if "group" not in rows:
