@@ -72,7 +72,9 @@ class Tracking:
                 found = self.client.get_experiment_by_name(experiment)
                 if found is None:
                     place = (self.folder / "artifacts").as_uri() if self.uri == local else None
-                    self.experiment_id = self.client.create_experiment(experiment, place)
+                    # Makes the page show columns for training runs, not for chat traces.
+                    kind = {"mlflow.experimentKind": "custom_model_development"}
+                    self.experiment_id = self.client.create_experiment(experiment, place, kind)
                 else:
                     self.experiment_id = found.experiment_id
                     if found.lifecycle_stage == "deleted":
@@ -350,7 +352,12 @@ def git_commit() -> str | None:
 
 
 def _origin_tags() -> dict[str, str]:
-    tags = {"rb.command": "python " + shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}
+    script = Path(sys.argv[0]).name
+    tags = {
+        "rb.command": "python " + shlex.join([script, *sys.argv[1:]]),
+        "mlflow.source.name": script,
+        "mlflow.source.type": "LOCAL",
+    }
     commit = git_commit()
     if commit:
         tags |= {
