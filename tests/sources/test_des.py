@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 from des_files import archive, write_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rb.errors import UserError
 from rb.sources.des import open_stamps
@@ -384,6 +386,45 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"need .* GB, 5e-05 GB are free"):
         build(tmp_path / "des")
     assert not list((tmp_path / "cache").glob(".*.partial"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, 150_000), st.binary(min_size=1, max_size=600)), max_size=12
+    ),
+    cut=st.none() | st.integers(0, 150_000),
+    packed=st.booleans(),
+)
+def test_any_damage_to_a_tar_costs_only_what_it_hits(
+    tmp_path_factory: pytest.TempPathFactory,
+    changes: list[tuple[int, bytes]],
+    cut: int | None,
+    packed: bool,
+) -> None:
+    base = tmp_path_factory.mktemp("fuzz")
+    small_tree(base / "whole")
+    with tarfile.open(base / "whole.tar", "w") as tar:
+        tar.add(base / "whole" / "SNWG", arcname="SNWG")
+    data = bytearray((base / "whole.tar").read_bytes())
+    if packed:
+        data = bytearray(gzip.compress(data, 1, mtime=0))
+    for place, new in changes:
+        data[place : place + len(new)] = new
+    (base / "des").mkdir()
+    (base / "des" / "stamps_0.tar").write_bytes(data[:cut])
+    try:
+        stamps = build(base / "des", table="none", max_bad_share=1)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    found = report(stamps)["candidates"]
+    assert len(stamps) == found["kept"] <= found["found"]
+    for row, number in enumerate(stamps.ids.tolist()):
+        # A candidate that no change comes near is as it was.
+        if number in (11, 12, 13) and not changes:
+            np.testing.assert_array_equal(stamps[row][0], archive.pixels(number, 0))
+    shutil.rmtree(base)
 
 
 # --- interruptions --------------------------------------------------------------------------
