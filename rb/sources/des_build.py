@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from rb.sources.des_read import UnitResult, read_unit, start_worker
 from rb.sources.des_report import Outcome, first_fault, judge, n_damaged, report_of
 from rb.sources.des_table import Labels, read_labels
 from rb.sources.progress import Bars
+from rb.sources.workers import worker_pool
 from rb.stamps.stampset import CHANNELS, STAMP_SIZE, StampSetWriter
 
 if TYPE_CHECKING:
@@ -272,22 +273,8 @@ def _pool(settings: Settings, listing: Listing) -> Iterator[Executor | None]:
     if settings.n_processes == 1 or small:
         yield None
         return
-    import multiprocessing
-
-    pool = ProcessPoolExecutor(
-        settings.n_processes,
-        # Forking a process that has threads (torch, a progress bar) may lock it up.
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=start_worker,
-    )
-    try:
+    with worker_pool(settings.n_processes, start_worker) as pool:
         yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 def _run(pool: Executor | None, tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:

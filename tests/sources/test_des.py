@@ -433,12 +433,12 @@ _CHILD = """
 import sys
 import rb.sources.des_plan, rb.sources.des_read
 rb.sources.des_plan._UNIT = 60
-if __name__ == "__main__":
-    from rb.sources import des, des_build
-    des_build._WORTH_A_POOL = {pool}
-    stamps = des.open_stamps(
-        dict(root={root!r}, cache={cache!r}, processes=2, max_bad_share=0.05), progress=False)
-    print(stamps.digest)
+# No `if __name__ == "__main__"`: worker processes must not run the script again.
+from rb.sources import des, des_build
+des_build._WORTH_A_POOL = {pool}
+stamps = des.open_stamps(
+    dict(root={root!r}, cache={cache!r}, processes=2, max_bad_share=0.05), progress=False)
+print(stamps.digest)
 """
 
 
