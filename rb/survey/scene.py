@@ -100,7 +100,7 @@ def draw_scene(rng: np.random.Generator, settings: SceneSettings, zero_point: fl
 
     Field galaxies and stars follow power-law number counts; every supernova brings a host of its
     own from the host distribution and lies in it as its light does (DES put its injected
-    supernovae on real galaxies in the same way: Kessler et al. 2015, AJ 150, 172, section 3.3).
+    supernovae on real galaxies in the same way: Kessler et al. 2015, AJ 150, 172).
 
     Parameters
     ----------

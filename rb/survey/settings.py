@@ -34,9 +34,9 @@ class SceneSettings:
     galaxy_radius_arcsec: float = 0.4
     galaxy_radius_slope: float = 0.12
     galaxy_radius_scatter: float = 0.16
-    star_density: float = 12.0
+    star_density: float = 9.5
     star_mag: tuple[float, float] = (16.4, 22.8)
-    star_slope: float = 0.3
+    star_slope: float = 0.25
     proper_motion_px: float = 0.03
     sn_per_frame: int = 30
     sn_mag: tuple[float, float] = (18.5, 26.0)
@@ -66,7 +66,7 @@ class ExposureSettings:
     psf_variation: float = 0.008
     psf_variation_ellipticity: float = 0.01
     brighter_fatter: float = 0.004
-    sky_noise: float = 33.0
+    sky_noise: float = 32.0
     sky_noise_scatter: float = 0.45
     shot_noise: float = 1.5
     deep_fraction: float = 0.3
@@ -75,8 +75,8 @@ class ExposureSettings:
     sky_level: float = 60.0
     sky_gradient: float = 5.0
     registration_px: float = 0.07
-    registration_warp_px: float = 0.08
-    registration_source_px: float = 0.07
+    registration_warp_px: float = 0.06
+    registration_source_px: float = 0.055
     saturation: float = 170000.0
 
 
@@ -110,7 +110,7 @@ class SubtractionSettings:
 class DetectionSettings:
     """When something in the difference image is a candidate."""
 
-    threshold: float = 1.35
+    threshold: float = 1.4
     filter_fwhm_px: float = 2.5
     min_area: int = 1
     deblend_contrast: float = 0.01

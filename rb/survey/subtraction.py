@@ -40,7 +40,7 @@ class Basis:
     def kernel(self, coefficients: Array) -> Array:
         """Sum of the basis with these coefficients (k,), shape (size, size)."""
         weights = coefficients.copy()
-        # Every even kernel after the first stands for itself minus kernel 0 (Alard 2000, eq. 5).
+        # Every even kernel after the first stands for itself minus kernel 0 (Alard 2000).
         weights[0] -= coefficients[1:][self.even[1:]].sum()
         rows, columns = self.factors[self.pairs[:, 0]], self.factors[self.pairs[:, 1]]
         return np.einsum("k,ky,kx->yx", weights, rows, columns)

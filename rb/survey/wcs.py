@@ -20,7 +20,7 @@ FIELDS = {
     "X2": (35.6645, -6.4121),
     "X3": (36.4500, -4.6000),
 }
-"""Centres (RA, Dec in degrees) of the DES supernova fields (Kessler et al. 2015, table 1)."""
+"""Centres (RA, Dec in degrees) of the DES supernova fields (Kessler et al. 2015, AJ 150, 172)."""
 
 DEEP = ("C3", "X3")
 """The two that are observed with several exposures at a time."""
