@@ -122,9 +122,10 @@ def test_dia_and_nodia_stand_side_by_side(browser, server, runs, tmp_path):
         assert word in page_text()
     time.sleep(5)  # a help panel opens late and would cover the table
     browser.execute_script("document.querySelector('button[aria-label=Close]')?.click()")
-    row = browser.find_element(By.XPATH, "//*[normalize-space(text())='test/accuracy']")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", row)
-    wait.until(lambda _: row.is_displayed())
+    first = browser.find_element(By.XPATH, "//*[normalize-space(text())='best/epoch']")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", first)
+    wait.until(lambda _: first.is_displayed())
+    time.sleep(1)
     picture = Path(os.environ.get("RB_SCREENSHOT", tmp_path / "mlflow.png"))
     assert browser.save_screenshot(str(picture))
     assert picture.stat().st_size > 20_000
