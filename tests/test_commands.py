@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, write_set
@@ -210,6 +212,25 @@ def test_a_failed_job_does_not_stop_a_sweep(tmp_path):
     assert "model.inputs.stacking is 'vertical'" in done.stderr
     states = database(tmp_path).execute("select value from tags where key = 'rb.state'")
     assert sorted(s for (s,) in states) == ["finished"] * 3  # two jobs and the parent
+
+
+@pytest.mark.slow
+def test_a_keras_file_is_trained_further(shared_data, tmp_path):
+    write_set(tmp_path / "set", 60)
+    file = shared_data / "des" / "model_checkpoint_AAD_3s3DH.h5"
+    common = ["data=stamps", f"data.path={tmp_path / 'set'}", f"paths.root={tmp_path}"]
+    run(
+        "train.py", "model=keras", f"model.checkpoint={file}", *common, "trainer.max_epochs=1",
+        "trainer.optimizer.lr=0",
+    )  # fmt: skip
+    scores = tmp_path / "report" / "scores"
+    run(
+        "evaluate.py", f"runs=[latest,{file}]", *common, "timing=false", "subset=all", "examples=0",
+        f"report={tmp_path / 'report'}",
+    )  # fmt: skip
+    ours, theirs = (pd.read_parquet(f / "scores.parquet") for f in sorted(scores.iterdir()))
+    # With a learning rate of 0 the network that was "trained" is still the published one.
+    np.testing.assert_allclose(ours["p_real"], theirs["p_real"], atol=1e-6)
 
 
 def weights(file: Path) -> dict[str, torch.Tensor]:

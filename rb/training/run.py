@@ -17,6 +17,7 @@ from rich.console import Console
 from rb.config import check_training
 from rb.console import make_console
 from rb.errors import UserError
+from rb.models.initial import complete_model, load_weights
 from rb.models.package import TrainedModel, load_model
 from rb.sources import open_stamps
 from rb.stamps import StampSet
@@ -54,6 +55,7 @@ def train(config: dict[str, Any], name: str | None = None, console: Console | No
     """
     check_training(config)
     console = console or make_console()
+    config = config | {"model": complete_model(config["model"])}
     inputs = input_spec(config)
     stamp_set = open_stamps(config["data"])
     inputs.check(stamp_set.channels, f"model={config['model']['name']}")
@@ -262,6 +264,8 @@ def _fit(
         f"{len(split.val):,} validation stamps"
     )
     last = folder / "last.ckpt"
+    if config["model"].get("init_from") and not last.exists():
+        load_weights(classifier.network, config["model"]["init_from"])
     trainer.fit(
         classifier,
         datamodule=data,
