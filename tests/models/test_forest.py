@@ -70,6 +70,18 @@ def test_missing_values_inform(learner):
     assert absent < 0.15
 
 
+@pytest.mark.slow
+def test_the_tuned_learner_chooses_and_averages(table, tmp_path):
+    model = AutoscanForest("boosting_tuned", FEW).fit(table)
+    assert len(model.members) == 3
+    assert len({m.max_leaf_nodes for m in model.members}) == 1
+    unseen = make_table(300, seed=1)
+    p_real = model.predict(unseen)
+    assert ((p_real < 0.5) == unseen.labels).mean() > 0.85
+    again = AutoscanForest.load(model.save(tmp_path / "forest.rb"))
+    np.testing.assert_array_equal(again.predict(unseen), p_real)
+
+
 def test_seeds_decide(table):
     first, again, other = (
         AutoscanForest("forest", FEW, seed).fit(table).predict(table) for seed in (0, 0, 1)
@@ -378,4 +390,4 @@ def test_a_forest_of_stamp_features_scores_stamps(real):
     assert p_real[:20].mean() > 0.7
     assert p_real[20:].mean() < 0.3
     assert set(PIXEL_FEATURES) < set(FEATURES_FROM_STAMP) < set(ALL_38)
-    assert set(LEARNERS) == {"forest", "boosting", "boosting_ensemble"}
+    assert set(LEARNERS) == {"forest", "boosting", "boosting_tuned"}
