@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sep
 from numpy.typing import NDArray
 
+from rb.errors import UserError
 from rb.stamps.stampset import STAMP_SIZE
 from rb.survey.settings import DetectionSettings
 
@@ -122,6 +124,14 @@ def measure_fwhm(
     return float(np.quantile(widths, 0.25)) if widths else float("nan")
 
 
+def _extract(key: str, *args: Any, **options: Any) -> NDArray[Any]:
+    """Call `sep.extract`; where its buffers overflow, say which threshold was too low."""
+    try:
+        return sep.extract(*args, **options)
+    except Exception as error:  # sep raises nothing more specific
+        raise UserError(f"detection failed ({error}): raise {key}") from error
+
+
 def find_reference(
     template: NDArray[np.float32], noise: float, settings: DetectionSettings
 ) -> Reference:
@@ -140,10 +150,20 @@ def find_reference(
     -------
     Reference
         Sources in the order found.
+
+    Raises
+    ------
+    UserError
+        The threshold is so low that too many pixels lie above it.
     """
     image = np.ascontiguousarray(template, dtype=np.float32)
-    found = sep.extract(
-        image, settings.reference_threshold, err=noise, minarea=4, deblend_cont=0.002
+    found = _extract(
+        "data.detection.reference_threshold",
+        image,
+        settings.reference_threshold,
+        err=noise,
+        minarea=4,
+        deblend_cont=0.002,
     )
     x, y = found["x"], found["y"]
     a = np.maximum(found["a"], 0.3)
@@ -184,6 +204,11 @@ def detect(
     -------
     Detections
         Candidates whose stamp lies within the image.
+
+    Raises
+    ------
+    UserError
+        The threshold is so low that too many pixels lie above it.
     """
     image = np.ascontiguousarray(difference, dtype=np.float32)
     background = sep.Background(image, mask=mask, bw=64, bh=64)
@@ -193,7 +218,8 @@ def detect(
     sigma = settings.filter_fwhm_px / 2.3548
     kernel = np.exp(-0.5 * (u[:, None] ** 2 + u[None, :] ** 2) / sigma**2)
     kernel /= kernel.sum()
-    found = sep.extract(
+    found = _extract(
+        "data.detection.threshold",
         clean,
         settings.threshold,
         err=background.rms(),

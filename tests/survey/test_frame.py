@@ -141,3 +141,10 @@ def test_a_sky_without_stars_cannot_be_matched(small):
     small["scene"] |= {"star_density": 0.0, "galaxy_density": 0.0, "sn_per_frame": 0}
     with pytest.raises(UserError, match="star_density"):
         simulate_frame(settings_from_config(small), 0)
+
+
+def test_a_threshold_in_the_noise_is_refused_by_name(small):
+    small["scene"] |= {"frame_size": 1400}
+    small["detection"] = {"reference_threshold": 0.0}
+    with pytest.raises(UserError, match="reference_threshold"):
+        simulate_frame(settings_from_config(small), 0)
