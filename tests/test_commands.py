@@ -215,6 +215,30 @@ def test_a_failed_job_does_not_stop_a_sweep(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_demo_simulates_trains_and_is_cached(tmp_path):
+    arguments = [
+        "experiment=demo", "model=nodia", "data.candidates=120", *TINY, f"paths.root={tmp_path}",
+    ]  # fmt: skip
+    first = run("train.py", *arguments)
+    assert "78 training and 18 validation stamps" in first.stdout
+    sets = list((tmp_path / ".cache").glob("simulated-*/120/stamps.npy"))
+    assert len(sets) == 1
+    written = sets[0].stat().st_mtime_ns
+    run("train.py", *arguments)
+    assert sets[0].stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("experiment", ["demo", "paper"])
+def test_every_experiment_composes(experiment):
+    data = ["data.root=/des"] if experiment == "paper" else []
+    done = run("train.py", f"experiment={experiment}", *data, "--cfg", "job")
+    assert "max_epochs" in done.stdout
+    if experiment == "paper":
+        for line in ("lr: 0.01", "batch_size: 200", "patience: 100", "train: 80000"):
+            assert line in done.stdout
+
+
+@pytest.mark.slow
 def test_a_keras_file_is_trained_further(shared_data, tmp_path):
     write_set(tmp_path / "set", 60)
     file = shared_data / "des" / "model_checkpoint_AAD_3s3DH.h5"
