@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY, write_set
+from toys import REPOSITORY, write_set
 
 TINY = (
     "trainer=quick",

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, write_set
+from toys import REPOSITORY, write_set
 
 TINY = (
     "trainer=quick",

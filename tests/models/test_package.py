@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import toy_stamps, write_set
+from toys import toy_stamps, write_set
 
 from rb.errors import UserError
 from rb.models.classifier import Classifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import write_set
+from toys import write_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

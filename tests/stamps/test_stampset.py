@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_stamps, write_set
+from toys import toy_stamps, write_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
