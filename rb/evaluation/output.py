@@ -22,7 +22,6 @@ from rb.evaluation.select import Candidate
 from rb.stamps import StampSet
 from rb.tracking import TrackedRun, git_commit
 
-
 # What making and searching a difference image takes; rendering the sky is the simulation's.
 _IMAGING_STEPS = ("psf_matching", "subtraction", "detection")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys import write_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import write_set
 
 from rb.errors import UserError
 from rb.stamps.datamodule import Batches, StampDataModule

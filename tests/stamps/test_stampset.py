@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toys import toy_stamps, write_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import toy_stamps, write_set
 
 from rb.errors import UserError
 from rb.stamps import StampSet, StampSetWriter, stampset
