@@ -63,7 +63,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_help_tells_choices_and_is_quick_to_compute():
-    for script, group in (("train.py", "model: dia, nodia"), ("evaluate.py", "runs: latest")):
+    for script, group in (("train.py", "model: dia, keras, nodia"), ("evaluate.py", "runs: latest")):
         done = run(script, "--help")
         assert group in done.stdout
         assert "Examples" in done.stdout
@@ -89,7 +89,7 @@ def test_help_and_errors_import_nothing_heavy():
     [
         (["modle=dia"], "there is no setting 'modle'"),
         (["trainer.batchsize=3"], "did you mean 'trainer.batch_size'?"),
-        (["model=vgg99"], "model=vgg99: there is no such choice; have dia, nodia"),
+        (["model=vgg99"], "model=vgg99: there is no such choice; have dia, keras, nodia"),
         (["trainer.batch_size=0"], "trainer.batch_size is 0"),
         (["trainer.max_epochs=many"], "trainer.max_epochs is many"),
         (["trainer.optimizer.lr=-1"], "trainer.optimizer.lr is -1"),
