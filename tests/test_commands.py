@@ -63,7 +63,10 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_help_tells_choices_and_is_quick_to_compute():
-    for script, group in (("train.py", "model: dia, keras, nodia"), ("evaluate.py", "runs: latest")):
+    for script, group in (
+        ("train.py", "model: dia, keras, nodia"),
+        ("evaluate.py", "runs: latest"),
+    ):
         done = run(script, "--help")
         assert group in done.stdout
         assert "Examples" in done.stdout

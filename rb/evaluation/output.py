@@ -19,6 +19,7 @@ from rb.evaluation.report import write_report
 from rb.evaluation.results import RunResult
 from rb.evaluation.sections import save_pictures, standard_sections
 from rb.evaluation.select import Candidate
+from rb.evaluation.survey_scores import survey_score_sections, survey_scores
 from rb.stamps import StampSet
 from rb.tracking import TrackedRun, git_commit
 
@@ -68,6 +69,8 @@ def write_results(
         properties=_properties(first),
         examples=config["examples"],
     )
+    scores = survey_scores(first.stamp_set.catalogue, first.rows)
+    sections += survey_score_sections([e.result for e in evaluated], scores)
     save_pictures(sections, folder / "figures")
     tables = {
         f"Time of a prediction by {e.result.name}, ms per stamp": e.timing

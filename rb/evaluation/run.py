@@ -19,6 +19,7 @@ from rb.evaluation.comparison import print_comparison, unique_names
 from rb.evaluation.output import Evaluated, new_folder, write_results
 from rb.evaluation.results import RunResult
 from rb.evaluation.select import Candidate, select
+from rb.evaluation.survey_scores import agreement, survey_scores
 from rb.evaluation.timing import time_prediction
 from rb.models.package import TrainedModel
 from rb.sources import open_stamps
@@ -62,6 +63,10 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
     ) as run:
         run.log_config(config)
         _print(results, console, config["confidence"])
+        first = evaluated[0]
+        for name, scores in survey_scores(first.stamp_set.catalogue, first.rows).items():
+            ours = [e.result for e in evaluated if np.array_equal(e.rows, first.rows)]
+            console.print(_frame_table(agreement(ours, scores, name)))
         for one in evaluated:
             if one.own_test and one.candidate.run_id:
                 _log_to_run(TrackedRun(tracking, one.candidate.run_id), one, config["confidence"])
@@ -223,6 +228,15 @@ def _score_table(results: list[RunResult]) -> Table:
     for one, label in zip(first.ids.tolist(), first.labels.tolist(), strict=True):
         scores = [f"{c[one]:.4f}" if one in c else "–" for c in columns]
         table.add_row(str(one), words[label], *scores)
+    return table
+
+
+def _frame_table(frame: pd.DataFrame) -> Table:
+    table = Table(title="agreement with the survey's own score")
+    for column in frame:
+        table.add_column(str(column), justify="left" if column == "run" else "right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
     return table
 
 

@@ -1,0 +1,103 @@
+"""Our scores beside those that a survey published with its alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rb.evaluation.comparison import unique_names
+from rb.evaluation.results import RunResult
+from rb.evaluation.sections import Picture, Section
+
+SURVEY_SCORES = ("drb", "rb", "reliability")
+"""Catalogue columns that hold a real/bogus score from 0 to 1, by the survey's own classifier."""
+
+_AGREED = (0.1, 0.9)  # what both call surely bogus or surely real
+
+
+def survey_scores(catalogue: pd.DataFrame, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores that the catalogue has for `rows`, by column name, float64 with NaN."""
+    return {
+        column: catalogue[column].to_numpy(dtype=float, na_value=np.nan)[rows]
+        for column in SURVEY_SCORES
+        if column in catalogue and catalogue[column].notna().any()
+    }
+
+
+def agreement(results: Sequence[RunResult], survey: np.ndarray, name: str) -> pd.DataFrame:
+    """How well each run agrees with a survey's score.
+
+    Parameters
+    ----------
+    results
+        Runs that scored the candidates of `survey`, in that order.
+    survey
+        The survey's score (n,), NaN where there is none.
+    name
+        Its name, for the columns.
+
+    Returns
+    -------
+    DataFrame
+        A row a run: number of candidates with a score, Spearman's rank correlation (NaN below
+        three candidates or where a score is constant), and the median p_real of candidates
+        that the survey is sure of on either side.
+    """
+    from scipy.stats import spearmanr
+
+    rows = []
+    for run, result in zip(unique_names(results), results, strict=True):
+        known = np.isfinite(survey)
+        ours, theirs = result.p_real[known], survey[known]
+        varied = len(theirs) > 2 and np.ptp(theirs) > 0 and np.ptp(ours) > 0
+        low, high = theirs < _AGREED[0], theirs >= _AGREED[1]
+        rows.append(
+            {
+                "run": run,
+                "candidates": int(known.sum()),
+                "Spearman": float(spearmanr(ours, theirs).statistic) if varied else np.nan,
+                f"median p_real, {name} ≥ {_AGREED[1]}": _median(ours[high]),
+                f"median p_real, {name} < {_AGREED[0]}": _median(ours[low]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def survey_score_sections(
+    results: Sequence[RunResult], scores: Mapping[str, np.ndarray]
+) -> list[Section]:
+    """A section for each survey score; runs that scored other candidates are left out."""
+    from rb.figures.against import against_figure
+
+    if not results:
+        return []
+    alike = [r for r in results if np.array_equal(r.ids, results[0].ids)]
+    return [
+        Section(
+            f"against-{name}",
+            f"Against the survey's {name}",
+            [
+                f"{name} is the score of the survey's own classifier. It is no truth: where the "
+                "two differ, either can be wrong."
+            ],
+            [
+                Picture(
+                    f"against_{name}",
+                    against_figure(
+                        survey,
+                        {n: r.p_real for n, r in zip(unique_names(alike), alike, strict=True)},
+                        name,
+                    ),
+                    f"p_real of each candidate against {name}.",
+                )
+            ],
+            {f"Agreement with {name}": agreement(alike, survey, name)},
+        )
+        for name, survey in scores.items()
+    ]
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
