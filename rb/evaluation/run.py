@@ -64,9 +64,9 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
         run.log_config(config)
         _print(results, console, config["confidence"])
         first = evaluated[0]
-        for name, scores in survey_scores(first.stamp_set.catalogue, first.rows).items():
-            ours = [e.result for e in evaluated if np.array_equal(e.rows, first.rows)]
-            console.print(_frame_table(agreement(ours, scores, name)))
+        ours = [e.result for e in evaluated if np.array_equal(e.rows, first.rows)]
+        for name, survey in survey_scores(first.stamp_set.catalogue, first.rows).items():
+            console.print(_frame_table(agreement(ours, survey, name)))
         for one in evaluated:
             if one.own_test and one.candidate.run_id:
                 _log_to_run(TrackedRun(tracking, one.candidate.run_id), one, config["confidence"])
