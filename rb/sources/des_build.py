@@ -31,7 +31,8 @@ from rb.sources.des_report import Outcome, first_fault, judge, n_damaged, report
 from rb.sources.des_table import Labels, read_labels
 from rb.sources.progress import Bars
 from rb.sources.workers import worker_pool
-from rb.stamps.stampset import CHANNELS, STAMP_SIZE, StampSetWriter
+from rb.stamps.stampset import CHANNELS, STAMP_SIZE
+from rb.stamps.writer import StampSetWriter
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
-from rb.stamps.stampset import StampSet, StampSetWriter
+from rb.stamps import StampSet, StampSetWriter
 from rb.survey.settings import CODE_VERSION, SurveySettings, settings_from_config
 
 if TYPE_CHECKING:

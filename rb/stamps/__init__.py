@@ -4,6 +4,7 @@ The DataModule is imported from `rb.stamps.datamodule`, because it needs torch a
 lightning, which take seconds to import.
 """
 
-from rb.stamps.stampset import CHANNELS, STAMP_SIZE, StampSet, StampSetWriter
+from rb.stamps.stampset import CHANNELS, STAMP_SIZE, StampSet
+from rb.stamps.writer import StampSetWriter
 
 __all__ = ["CHANNELS", "STAMP_SIZE", "StampSet", "StampSetWriter"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from toys import toy_stamps, write_set
 
 from rb.errors import UserError
-from rb.stamps import StampSet, StampSetWriter, stampset
+from rb.stamps import StampSet, StampSetWriter, writer
 
 
 def rows(ids: list[int], **columns: object) -> pd.DataFrame:
@@ -246,8 +246,8 @@ def test_header_has_room_for_any_number():
     import io
 
     file = io.BytesIO()
-    stampset._write_npy_header(file, 0)
+    writer._write_npy_header(file, 0)
     small = file.tell()
     file.seek(0)
-    stampset._write_npy_header(file, 10**12)
+    writer._write_npy_header(file, 10**12)
     assert file.tell() == small
