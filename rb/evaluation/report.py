@@ -6,15 +6,12 @@ import base64
 import math
 import os
 import re
-import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb.errors import UserError
 from rb.evaluation.comparison import (
     MANY,
     comparison_table,
@@ -29,6 +26,7 @@ from rb.evaluation.comparison import (
 )
 from rb.evaluation.results import RunResult
 from rb.evaluation.sections import Picture, Section
+from rb.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,18 +88,7 @@ def write_report(
     text = render_report(
         title, results, sections, tables=tables, provenance=provenance, confidence=confidence
     )
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: the report cannot be written ({error.strerror or error})"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_whole(path, text.encode(), "the report")
 
 
 def render_report(

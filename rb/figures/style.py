@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb.errors import UserError
+from rb.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,18 +151,7 @@ def save_figure(
     written = []
     for kind in formats:
         target = path.with_name(f"{path.name}.{kind}")
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(figure_bytes(figure, kind, dpi))
-            temporary.replace(target)
-        except OSError as error:
-            raise UserError(
-                f"{target}: the figure cannot be written ({error.strerror or error})"
-            ) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        write_whole(target, figure_bytes(figure, kind, dpi), "the figure")
         written.append(target)
     return written
 

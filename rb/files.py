@@ -1,0 +1,36 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from rb.errors import UserError
+
+
+def write_whole(path: Path, content: bytes, what: str) -> None:
+    """Write `content` under a temporary name and rename it; missing folders are made.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it is, for the message: "the report".
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written; nothing is left of it then.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: {what} cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
