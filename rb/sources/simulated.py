@@ -85,8 +85,7 @@ def open_stamps(config: dict[str, Any], *, progress: bool = True) -> StampSet:
     ``config["processes"]`` is the number of worker processes, None for one per core. See `build`
     for the errors.
     """
-    processes = config.get("processes") or len(os.sched_getaffinity(0))
-    return build(config, config["cache"], processes, progress)
+    return build(config, config["cache"], config.get("processes"), progress)
 
 
 def build(
@@ -130,7 +129,8 @@ def build(
     """
     settings, candidates, keep = _split_config(config)
     if processes is None:
-        processes = os.cpu_count() or 1
+        # Those that this process may use: a batch system grants fewer than the node has.
+        processes = len(os.sched_getaffinity(0))
     if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
         raise UserError(f"data.processes must be 1 or more, or null for all cores, not {processes}")
     folder = _folder(settings, path)
