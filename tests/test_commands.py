@@ -14,15 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import REPOSITORY, write_set
-
-TINY = (
-    "trainer=quick",
-    "trainer.max_epochs=2",
-    "trainer.accelerator=cpu",
-    "model.network.convolutions=[{filters: 2, kernel: 5, pool: 4}]",
-    "model.network.dense=[4]",
-)
+from toys import REPOSITORY, TINY, write_set
 
 
 def command(script: str, *arguments: str) -> list[str]:

@@ -13,15 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from toys import REPOSITORY, write_set
-
-TINY = (
-    "trainer=quick",
-    "trainer.max_epochs=2",
-    "trainer.accelerator=cpu",
-    "model.network.convolutions=[{filters: 2, kernel: 5, pool: 4}]",
-    "model.network.dense=[4]",
-)
+from toys import REPOSITORY, TINY, write_set
 
 
 def free_port() -> int:

@@ -11,6 +11,15 @@ from rb.stamps import StampSet, StampSetWriter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Settings of `train.py` that make a run take seconds.
+TINY = (
+    "trainer=quick",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "model.network.convolutions=[{filters: 2, kernel: 5, pool: 4}]",
+    "model.network.dense=[4]",
+)
+
 
 def toy_stamps(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(n, 3, 51, 51) stamps that a network can tell apart, and their labels.
