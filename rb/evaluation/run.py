@@ -64,8 +64,8 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
         run.log_config(config)
         _print(results, console, config["confidence"])
         first = evaluated[0]
-        ours = [e.result for e in evaluated if np.array_equal(e.rows, first.rows)]
         for name, survey in survey_scores(first.stamp_set.catalogue, first.rows).items():
+            ours = [e.result for e in evaluated]
             console.print(_frame_table(agreement(ours, survey, name)))
         for one in evaluated:
             if one.own_test and one.candidate.run_id:

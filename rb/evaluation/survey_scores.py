@@ -32,7 +32,8 @@ def agreement(results: Sequence[RunResult], survey: np.ndarray, name: str) -> pd
     Parameters
     ----------
     results
-        Runs that scored the candidates of `survey`, in that order.
+        The runs. The first scored the candidates of `survey`, in that order; runs that scored
+        others are left out.
     survey
         The survey's score (n,), NaN where there is none.
     name
@@ -48,7 +49,7 @@ def agreement(results: Sequence[RunResult], survey: np.ndarray, name: str) -> pd
     from scipy.stats import spearmanr
 
     rows = []
-    for run, result in zip(unique_names(results), results, strict=True):
+    for run, result in _alike(results).items():
         known = np.isfinite(survey)
         ours, theirs = result.p_real[known], survey[known]
         varied = len(theirs) > 2 and np.ptp(theirs) > 0 and np.ptp(ours) > 0
@@ -71,9 +72,6 @@ def survey_score_sections(
     """A section for each survey score; runs that scored other candidates are left out."""
     from rb.figures.against import against_figure
 
-    if not results:
-        return []
-    alike = [r for r in results if np.array_equal(r.ids, results[0].ids)]
     return [
         Section(
             f"against-{name}",
@@ -87,16 +85,22 @@ def survey_score_sections(
                     f"against_{name}",
                     against_figure(
                         survey,
-                        {n: r.p_real for n, r in zip(unique_names(alike), alike, strict=True)},
+                        {run: result.p_real for run, result in _alike(results).items()},
                         name,
                     ),
                     f"p_real of each candidate against {name}.",
                 )
             ],
-            {f"Agreement with {name}": agreement(alike, survey, name)},
+            {f"Agreement with {name}": agreement(results, survey, name)},
         )
         for name, survey in scores.items()
     ]
+
+
+def _alike(results: Sequence[RunResult]) -> dict[str, RunResult]:
+    """The runs that scored the candidates of the first one, by name."""
+    alike = [r for r in results if np.array_equal(r.ids, results[0].ids)]
+    return dict(zip(unique_names(alike), alike, strict=True))
 
 
 def _median(values: np.ndarray) -> float:
