@@ -18,6 +18,10 @@ def start(config: DictConfig) -> float:
     settings = resolved(config)
     check_evaluation(settings)
     print("starting …", file=sys.stderr)
+    if settings["study"]["name"] != "comparison":
+        from rb.studies.run import run_study
+
+        return run_study(settings)
     from rb.evaluation.run import evaluate
 
     return evaluate(settings)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -18,16 +15,10 @@ from rb.errors import UserError
 from rb.evaluation.comparison import print_comparison, unique_names
 from rb.evaluation.output import Evaluated, new_folder, write_results
 from rb.evaluation.results import RunResult
-from rb.evaluation.select import Candidate, select
+from rb.evaluation.scoring import score_runs
 from rb.evaluation.survey_scores import agreement, survey_scores
-from rb.evaluation.timing import time_prediction
-from rb.models.package import TrainedModel
-from rb.sources import open_stamps
-from rb.stamps import StampSet
-from rb.stamps.splits import make_split
 from rb.tracking import TrackedRun, Tracking
 
-_PAPER_BATCH = 200  # the batch size that ms per stamp is quoted for, that of Table 2
 _SMALL = 30  # up to so many candidates are listed one by one
 
 
@@ -49,10 +40,7 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
     console = console or make_console()
     settings = config["tracking"]
     tracking = Tracking(settings["uri"], config["paths"]["runs"], settings["experiment"])
-    candidates = select(tracking, config["runs"])
-    other = open_stamps(config["data"]) if config["data"]["name"] else None
-    opened: dict[str, StampSet] = {}
-    evaluated = [_evaluate(c, other, opened, config, console) for c in candidates]
+    evaluated = score_runs(config, tracking, console)
     results = [e.result for e in evaluated]
     for name, scores in _foreign_scores(config["scores"], evaluated[0]):
         results.append(scores)
@@ -76,96 +64,6 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
         r.metrics(config["confidence"])["accuracy"].value for r in results if r.n_labelled
     ]
     return max(accuracies, default=float("nan"))
-
-
-def _evaluate(
-    candidate: Candidate,
-    other: StampSet | None,
-    opened: dict[str, StampSet],
-    config: Mapping[str, Any],
-    console: Console,
-) -> Evaluated:
-    trained_on = (candidate.model.facts.get("training_set") or {}).get("digest")
-    if other is not None:
-        stamp_set = other
-    else:
-        if candidate.config is None:
-            raise UserError(
-                f"runs: {candidate.name} is a file, so its stamp set is not known; "
-                "name one with data=…"
-            )
-        key = str(candidate.config["data"])
-        if key not in opened:
-            opened[key] = open_stamps(candidate.config["data"])
-        stamp_set = opened[key]
-        if trained_on and trained_on != stamp_set.digest:
-            raise UserError(
-                f"run {candidate.name}: trained on a stamp set with digest {trained_on[:12]}, the "
-                f"one found has {stamp_set.digest[:12]}; restore the data or name other with data=…"
-            )
-    own = trained_on == stamp_set.digest
-    subset = config["subset"] or ("test" if own else "all")
-    rows = np.arange(len(stamp_set))
-    if subset != "all":
-        split = candidate.config["split"] if own and candidate.config else None
-        if split is None:
-            raise UserError(
-                f"subset={subset}: {candidate.name} has no split of {stamp_set.path.name}; "
-                "use subset=all"
-            )
-        rows = make_split(stamp_set.labels, stamp_set.groups, **split)[subset]
-        if not len(rows):
-            raise UserError(f"subset={subset}: the split of {candidate.name} leaves it empty")
-    elif own:
-        console.print(
-            f"note: {candidate.name} is evaluated on all of its own stamp set, training included"
-        )
-    rows = np.sort(rows)
-    model = candidate.model
-    started = time.perf_counter()
-    p_real = model.score(stamp_set, rows)
-    elapsed = time.perf_counter() - started
-    console.print(f"{candidate.name}: {len(rows):,} candidates scored in {elapsed:.1f} s")
-    timing = _time(model, stamp_set, rows) if config["timing"] else None
-    metrics = candidate.metrics or {}
-    cost = {
-        "train_cpu_hours": metrics.get("cost/train_cpu_hours"),
-        "train_wall_s": metrics.get("cost/train_wall_s"),
-        "epochs": metrics.get("epochs"),
-        "n_train": (model.facts.get("training_set") or {}).get("n_train"),
-        "parameters": model.n_parameters,
-    }
-    if timing is not None:
-        at = timing.set_index("batch_size").loc[_PAPER_BATCH]
-        cost |= {"ms_per_stamp": at["ms_per_stamp"], "ms_per_stamp_mad": at["mad"]}
-    result = RunResult(
-        name=candidate.name,
-        run_id=candidate.run_id,
-        inputs=model.inputs.kind,  # type: ignore[arg-type]
-        model=str(model.facts.get("name", candidate.name)),
-        data_name=stamp_set.name,
-        data_digest=stamp_set.digest,
-        subset=subset,
-        ids=stamp_set.ids[rows],
-        labels=stamp_set.labels[rows],
-        p_real=p_real,
-        threshold=model.threshold if config["threshold"] is None else config["threshold"],
-        history=candidate.history,
-        cost={k: v for k, v in cost.items() if v is not None},
-        settings=candidate.config or {},
-    )
-    return Evaluated(candidate, result, stamp_set, rows, own and subset == "test", timing)
-
-
-def _time(model: TrainedModel, stamp_set: StampSet, rows: np.ndarray) -> pd.DataFrame:
-    """Time of the network alone, as the paper's Table 1, and with reading and scaling."""
-    raw = np.asarray(stamp_set.stamps[rows[:1000]])
-    prepared = model.inputs.prepare(raw)
-    with torch.inference_mode():
-        network = time_prediction(model.network, prepared, max_seconds=1.5)
-    whole = time_prediction(model.p_real, raw, max_seconds=1.5)
-    network["ms_per_stamp_with_scaling"] = whole["ms_per_stamp"]
-    return network
 
 
 def _foreign_scores(file: str | None, first: Evaluated) -> list[tuple[str, RunResult]]:

@@ -1,0 +1,89 @@
+"""Run a study: its sections become a page, files, and a run in MLflow."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rb.console import make_console
+from rb.errors import UserError
+from rb.evaluation.output import new_folder
+from rb.evaluation.report import write_report
+from rb.evaluation.sections import Section, save_pictures
+from rb.tracking import Tracking, git_commit
+
+
+def run_study(config: dict[str, Any], console: Console | None = None) -> float:
+    """Run the study that ``config["study"]`` names; write, track and report it.
+
+    Parameters
+    ----------
+    config : dict
+        Resolved configuration, as composed from ``conf/evaluate.yaml``.
+    console : Console, optional
+        Where progress goes.
+
+    Returns
+    -------
+    float
+        NaN: a study has nothing that a sweeper could maximise.
+
+    Raises
+    ------
+    UserError
+        If there is no such study, or what it needs is missing.
+    """
+    console = console or make_console()
+    name = str(config["study"]["name"])
+    module = f"rb.studies.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module) is None:
+        raise UserError(f"study.name: there is no study '{name}'")
+    settings = config["tracking"]
+    tracking = Tracking(settings["uri"], config["paths"]["runs"], settings["experiment"])
+    folder = Path(config["report"] or new_folder(Path(config["paths"]["runs"]) / "reports"))
+    with tracking.run(f"{name} {folder.name}", "evaluation", {"study": name}) as run:
+        run.log_config(config)
+        sections: list[Section] = importlib.import_module(module).sections(
+            config, tracking, console
+        )
+        title = config["title"] or config["study"].get("title") or name.replace("_", " ")
+        write_report(folder / "report.html", title, [], sections, provenance=_provenance())
+        save_pictures(sections, folder / "figures")
+        _save_tables(sections, folder / "tables")
+        run.log_file(folder / "report.html")
+        for kind in ("figures", "tables"):
+            for file in sorted((folder / kind).glob("*")):
+                run.log_file(file, kind)
+    console.print(f"report: {folder / 'report.html'}")
+    return float("nan")
+
+
+def _save_tables(sections: list[Section], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for number, (title, table) in enumerate(section.tables.items(), 1):
+            safe = "".join(c if c.isalnum() else "_" for c in title.lower())[:60].strip("_")
+            named = f"{section.key}_{safe or number}.csv"
+            table.to_csv(folder / named, index=table.index.name is not None)
+
+
+def _provenance() -> dict[str, Any]:
+    import torch
+
+    from rb import __version__
+
+    return {
+        "commands": ["python " + shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])],
+        "commit": git_commit() or "unknown",
+        "versions": (
+            f"rb {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
+        ),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
