@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,65 @@ def project_root() -> Path:
 
 
 def register_resolvers() -> None:
-    """Make ``${rb_root:}`` known to the configuration files."""
+    """Make what the configuration files compute known to them.
+
+    ``${rb_root:}`` is the project's folder, ``${times:a,b}`` a product of whole numbers, and
+    ``${rows:grid,n,seed}`` a sweep over the combinations of the lists in `grid`: all of them,
+    or `n` drawn with `seed` without replacement.
+    """
     OmegaConf.register_new_resolver("rb_root", lambda: str(project_root()), replace=True)
+    OmegaConf.register_new_resolver("times", lambda a, b: int(a) * int(b), replace=True)
+    OmegaConf.register_new_resolver("rows", _rows, replace=True)
+
+
+def _rows(grid: Sequence[Sequence[Any]], n: int | None, seed: int | None) -> str:
+    combinations = list(itertools.product(*grid))
+    if n is not None:
+        if not 1 <= n <= len(combinations):
+            raise UserError(f"draws is {n}; the grid has {len(combinations)} combinations")
+        combinations = random.Random(seed).sample(combinations, n)
+    return ",".join("[" + ",".join(map(str, row)) + "]" for row in combinations)
+
+
+_NO_RESULT = (
+    "run",
+    "name",
+    "experiment",
+    "size",
+    "row",
+    "row_names",
+    "grid",
+    "draws",
+    "draw_seed",
+    "length",
+    "scaling",
+    "sweep",
+    "tracking",
+    "paths",
+    "data.processes",
+    "data.cache",
+    "trainer.save_every_s",
+    "trainer.memory_gb",
+)
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 over all settings of a training that change its result.
+
+    Two jobs with the same digest are the same job: names, places, numbers of processes and
+    how an experiment puts its settings together are left out.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved configuration, as composed from ``conf/train.yaml``.
+    """
+    kept = {
+        key: value
+        for key, value in flat(config)
+        if not any(key == k or key.startswith(k + ".") for k in _NO_RESULT)
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

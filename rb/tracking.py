@@ -29,6 +29,9 @@ PARENT_TAG = "mlflow.parentRunId"
 KIND_TAG = "rb.kind"  # training, sweep or evaluation
 STATE_TAG = "rb.state"  # running, interrupted, failed, finished
 PROCESS_TAG = "rb.process"  # host:pid, to tell a run that goes on from one that was killed
+CONFIG_TAG = "rb.config"  # digest of all settings that change the result
+EXPERIMENT_TAG = "rb.experiment"  # file of conf/experiment that put the settings together
+SIZE_TAG = "rb.size"  # full, small or toy
 _LONGEST_PARAM = 500  # MLflow cuts or refuses longer values, depending on the store
 
 

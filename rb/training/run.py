@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from rb.config import check_training
+from rb.config import check_training, config_digest
 from rb.console import make_console
 from rb.errors import UserError
 from rb.models.initial import complete_model, load_weights
@@ -24,7 +24,7 @@ from rb.stamps import StampSet
 from rb.stamps.datamodule import StampDataModule
 from rb.stamps.scaling import InputSpec
 from rb.stamps.splits import SUBSETS, Split, make_split
-from rb.tracking import TrackedRun, Tracking
+from rb.tracking import CONFIG_TAG, EXPERIMENT_TAG, SIZE_TAG, TrackedRun, Tracking
 
 _CHANGE_ON_RESUME = (
     "run",
@@ -55,6 +55,7 @@ def train(config: dict[str, Any], name: str | None = None, console: Console | No
     """
     check_training(config)
     console = console or make_console()
+    digest = config_digest(config)
     config = config | {"model": complete_model(config["model"])}
     inputs = input_spec(config)
     stamp_set = open_stamps(config["data"])
@@ -67,7 +68,12 @@ def train(config: dict[str, Any], name: str | None = None, console: Console | No
         "model": config["model"]["name"],
         "data": config["data"]["name"],
         "stacking": inputs.stacking,
+        CONFIG_TAG: digest,
     }
+    if config.get("experiment"):
+        tags |= {EXPERIMENT_TAG: config["experiment"]}
+    if config.get("size"):
+        tags |= {SIZE_TAG: config["size"]["name"]}
     with tracking.run(name, "training", tags) as run:
         console.print(
             f"run {run.run_id} ({name}) in experiment '{config['tracking']['experiment']}'"

@@ -24,15 +24,19 @@ class SweepParent(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Open the parent run."""
-        from rb.tracking import PARENT_VARIABLE, Tracking
+        from rb.tracking import EXPERIMENT_TAG, PARENT_VARIABLE, SIZE_TAG, Tracking
 
         tracking = OmegaConf.to_container(config.tracking, resolve=True)
         assert isinstance(tracking, dict)
         overrides = list(config.hydra.overrides.task)
         print("starting the sweep …", file=sys.stderr)
         self._tracking = Tracking(tracking["uri"], config.paths.runs, tracking["experiment"])
+        experiment, size = config.get("experiment"), config.get("size")
         name = config.name or "sweep: " + " ".join(overrides)
-        self._context = self._tracking.run(name, "sweep", {"overrides": " ".join(overrides)})
+        tags = {"overrides": " ".join(overrides)}
+        tags |= {EXPERIMENT_TAG: experiment} if experiment else {}
+        tags |= {SIZE_TAG: size["name"]} if size else {}
+        self._context = self._tracking.run(name, "sweep", tags)
         self._run = self._context.__enter__()
         os.environ[PARENT_VARIABLE] = self._run.run_id
         os.environ[SWEPT_VARIABLE] = " ".join(_swept_keys(overrides))
