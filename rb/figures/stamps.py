@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from rb.evaluation.metrics import BOGUS, REAL
+from rb.figures.levels import diff_limits, grey_limits, same_sky, unmasked
 from rb.figures.style import (
     INK,
     MUTED,
@@ -36,7 +36,6 @@ QUADRANTS: dict[str, tuple[int, bool, str]] = {
 
 _GAP = 3  # pixels between the panels of a triplet
 _NAN_COLOR = "#F2C14E"  # stands out of grey and of blue-red
-_MASKED = np.float32(1e-30)  # value of masked pixels in the DES stamps
 
 
 def stamp_page(
@@ -213,15 +212,15 @@ def _triplet(
     stamp: np.ndarray,
     channels: Sequence[str],
     common_range: bool | None,
-    diff_centre: str | None,
+    diff_centre: Literal["zero", "median"] | None,
     name_channels: bool,
 ) -> None:
     height, width = stamp.shape[1:]
-    stamp = np.where(stamp.astype(np.float32) == _MASKED, np.nan, stamp)
+    stamp = unmasked(stamp)
     shared = [stamp[CHANNELS.index(c)] for c in channels if c != "diff"]
     if common_range is None:
-        common_range = _same_sky(shared)
-    together = _grey_limits(np.stack(shared)) if shared and common_range else None
+        common_range = same_sky(shared)
+    together = grey_limits(np.stack(shared)) if shared and common_range else None
     for position, channel in enumerate(channels):
         image = stamp[CHANNELS.index(channel)]
         left = position * (width + _GAP)
@@ -230,7 +229,7 @@ def _triplet(
         elif channel == "diff":
             _show_diff(axes, image, left, diff_centre)
         else:
-            _show_grey(axes, image, left, together or _grey_limits(image))
+            _show_grey(axes, image, left, together or grey_limits(image))
         axes.add_patch(
             Rectangle((left, 0), width, height, fill=False, ec="#555555", lw=0.5, zorder=3)
         )
@@ -258,18 +257,10 @@ def _show_grey(axes: Axes, image: np.ndarray, left: int, limits: tuple[float, fl
     _imshow(axes, image, left, "gray", norm)
 
 
-def _show_diff(axes: Axes, image: np.ndarray, left: int, centre: str | None) -> None:
-    finite = image[np.isfinite(image)]
-    level, noise = _sky(image)
-    if centre is None:
-        centre = "median" if abs(level) > 3 * noise else "zero"
-    zero = level if centre == "median" else 0.0
-    distance = np.abs(finite - zero)
-    # At least six times the noise, so that noise stays pale.
-    reach = max(float(np.quantile(distance, 0.995)), 6 * noise)
-    if reach == 0:
-        reach = 1.0
-    _imshow(axes, image, left, "RdBu_r", Normalize(zero - reach, zero + reach))
+def _show_diff(
+    axes: Axes, image: np.ndarray, left: int, centre: Literal["zero", "median"] | None
+) -> None:
+    _imshow(axes, image, left, "RdBu_r", Normalize(*diff_limits(image, centre)))
 
 
 def _imshow(axes: Axes, image: np.ndarray, left: int, colormap: str, norm: Normalize) -> None:
@@ -285,38 +276,6 @@ def _imshow(axes: Axes, image: np.ndarray, left: int, colormap: str, norm: Norma
         interpolation="nearest",
         extent=(left, left + width, 0, height),
     )
-
-
-def _grey_limits(images: np.ndarray) -> tuple[float, float]:
-    """Zscale limits, the upper one widened to the brightest half percent of the pixels."""
-    from astropy.visualization import ZScaleInterval
-
-    finite = images[np.isfinite(images)]
-    if finite.size == 0:
-        return 0.0, 1.0
-    with warnings.catch_warnings():
-        # A constant image makes zscale's line fit complain; the limits are repaired below.
-        warnings.simplefilter("ignore")
-        low, high = ZScaleInterval(contrast=0.25).get_limits(finite)
-    high = max(float(high), float(np.quantile(finite, 0.995)))
-    low = float(low)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _sky(image: np.ndarray) -> tuple[float, float]:
-    """Median and noise, the latter from the median absolute deviation."""
-    finite = image[np.isfinite(image)]
-    if finite.size == 0:
-        return 0.0, 0.0
-    level = float(np.median(finite))
-    return level, 1.4826 * float(np.median(np.abs(finite - level)))
-
-
-def _same_sky(images: Sequence[np.ndarray]) -> bool:
-    skies = [_sky(image) for image in images if np.isfinite(image).any()]
-    levels = [level for level, _ in skies]
-    noise = max((noise for _, noise in skies), default=0.0)
-    return len(skies) < 2 or max(levels) - min(levels) <= 20 * noise
 
 
 def _absent(axes: Axes, left: int, width: int, height: int, channel: str) -> None:
