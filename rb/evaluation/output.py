@@ -19,7 +19,7 @@ from rb.evaluation.report import write_report
 from rb.evaluation.results import RunResult
 from rb.evaluation.sections import save_pictures, standard_sections
 from rb.evaluation.select import Candidate
-from rb.evaluation.survey_scores import survey_score_sections, survey_scores
+from rb.evaluation.survey_scores import SURVEY_SCORES, survey_score_sections, survey_scores
 from rb.stamps import StampSet
 from rb.tracking import TrackedRun, git_commit
 
@@ -69,7 +69,7 @@ def write_results(
         properties=_properties(first),
         examples=config["examples"],
     )
-    scores = survey_scores(first.stamp_set.catalogue, first.rows)
+    scores = survey_scores(first.stamp_set.columns(SURVEY_SCORES, required=False), first.rows)
     sections += survey_score_sections([e.result for e in evaluated], scores)
     save_pictures(sections, folder / "figures")
     tables = {
@@ -104,8 +104,8 @@ def _title(results: list[RunResult]) -> str:
 
 def _properties(one: Evaluated) -> dict[str, np.ndarray]:
     """Magnitude and SNR of the evaluated candidates, where the source knows them."""
-    catalogue = one.stamp_set.catalogue
     known = {"magnitude": "mag", "SNR": "snr"}
+    catalogue = one.stamp_set.columns(list(known.values()), required=False)
     return {
         label: catalogue[column].to_numpy(dtype=float)[one.rows]
         for label, column in known.items()

@@ -16,7 +16,7 @@ from rb.evaluation.comparison import print_comparison, unique_names
 from rb.evaluation.output import Evaluated, new_folder, write_results
 from rb.evaluation.results import RunResult
 from rb.evaluation.scoring import score_runs
-from rb.evaluation.survey_scores import agreement, survey_scores
+from rb.evaluation.survey_scores import SURVEY_SCORES, agreement, survey_scores
 from rb.tracking import TrackedRun, Tracking
 
 _SMALL = 30  # up to so many candidates are listed one by one
@@ -52,7 +52,8 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
         run.log_config(config)
         _print(results, console, config["confidence"])
         first = evaluated[0]
-        for name, survey in survey_scores(first.stamp_set.catalogue, first.rows).items():
+        catalogue = first.stamp_set.columns(SURVEY_SCORES, required=False)
+        for name, survey in survey_scores(catalogue, first.rows).items():
             ours = [e.result for e in evaluated]
             console.print(_frame_table(agreement(ours, survey, name)))
         for one in evaluated:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +78,24 @@ def open_stamps(path: Path) -> np.ndarray:
     return stamps
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """A table of the set; UserError if it is missing or damaged."""
+def parquet_columns(path: Path) -> tuple[str, ...]:
+    """Names of a table's columns; UserError if it is missing or damaged."""
+    import pyarrow.parquet
+
+    try:
+        return tuple(pyarrow.parquet.read_schema(path).names)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; build the set again") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: truncated or not parquet; build the set again") from error
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table of the set, or some columns of it; UserError if it is missing or damaged."""
     import pandas as pd
 
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; build the set again") from None
     except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError

@@ -68,27 +68,70 @@ class StampSet:
 
     @cached_property
     def catalogue(self) -> pd.DataFrame:
-        """One row a stamp, in the order of `stamps`."""
-        catalogue = layout.read_parquet(self.path / "catalogue.parquet")
+        """One row a stamp, in the order of `stamps`; `columns` reads a part of it."""
+        return self._checked(layout.read_parquet(self._catalogue_file))
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the catalogue's columns."""
+        return layout.parquet_columns(self._catalogue_file)
+
+    def columns(self, names: Sequence[str], required: bool = True) -> pd.DataFrame:
+        """Some columns of the catalogue, without reading the others.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The columns.
+        required : bool
+            Without it, those that the catalogue lacks are left out.
+
+        Raises
+        ------
+        UserError
+            If the catalogue lacks one that is required.
+        """
+        missing = [name for name in names if name not in self.column_names]
+        if not required:
+            names = [name for name in names if name not in missing]
+        elif missing:
+            raise UserError(f"{self.path}: the catalogue has no column {', '.join(missing)}")
+        if "catalogue" in self.__dict__:
+            return self.catalogue[list(names)]
+        return layout.read_parquet(self._catalogue_file, names)
+
+    @property
+    def _catalogue_file(self) -> Path:
+        return self.path / "catalogue.parquet"
+
+    @cached_property
+    def _identity(self) -> pd.DataFrame:
+        """Columns id, label, group: a wide catalogue of the whole DES archive takes gigabytes."""
+        if "catalogue" in self.__dict__:
+            return self.catalogue
+        wanted = [c for c in ("id", "label", "group") if c in self.column_names]
+        return self._checked(layout.read_parquet(self._catalogue_file, wanted))
+
+    def _checked(self, catalogue: pd.DataFrame) -> pd.DataFrame:
         problem = layout.catalogue_problem(catalogue, len(self.stamps))
         if problem:
-            raise UserError(f"{self.path / 'catalogue.parquet'}: {problem}; build the set again")
+            raise UserError(f"{self._catalogue_file}: {problem}; build the set again")
         return catalogue
 
     @cached_property
     def labels(self) -> np.ndarray:
         """int8, (N,): 0 real, 1 bogus, -1 unknown."""
-        return self.catalogue["label"].astype("Int8").fillna(UNKNOWN).to_numpy(dtype=np.int8)
+        return self._identity["label"].astype("Int8").fillna(UNKNOWN).to_numpy(dtype=np.int8)
 
     @property
     def ids(self) -> np.ndarray:
         """The candidates' identifiers, (N,)."""
-        return self.catalogue["id"].to_numpy()
+        return self._identity["id"].to_numpy()
 
     @property
     def groups(self) -> np.ndarray:
         """What a grouped split must not tear apart (field, exposure), (N,)."""
-        return self.catalogue["group"].to_numpy()
+        return self._identity["group"].to_numpy()
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -98,6 +141,11 @@ class StampSet:
     @property
     def digest(self) -> str:
         """SHA-256 over stamps and catalogue, as written when the set was built."""
+        return str(self.meta["digest"])
+
+    @property
+    def stamps_digest(self) -> str:
+        """The digest of what is on disk, also where labels were replaced since."""
         return str(self.meta["digest"])
 
     @property
@@ -115,10 +163,10 @@ class StampSet:
     def verify(self) -> None:
         """Compare the content with the digest; UserError if it differs."""
         found = layout.digest(self.path)
-        if found != self.digest:
+        if found != self.stamps_digest:
             raise UserError(
                 f"{self.path}: the content is not what was written (digest {found[:12]} instead "
-                f"of {self.digest[:12]}); build the set again"
+                f"of {self.stamps_digest[:12]}); build the set again"
             )
 
     def batches(self, size: int = 4096) -> Iterator[tuple[slice, np.ndarray]]:
@@ -146,14 +194,14 @@ class StampSet:
             f"  labels    {real:,} real, {bogus:,} bogus, {unknown:,} unknown",
             f"  channels  {', '.join(self.channels)} of {STAMP_SIZE}x{STAMP_SIZE} px"
             + (f" at {self.meta['pixel_scale']}″/px" if self.meta.get("pixel_scale") else ""),
-            f"  groups    {self.catalogue['group'].nunique():,}",
+            f"  groups    {self._identity['group'].nunique():,}",
             f"  NaN       {self.meta['n_nan_pixels']:,} pixels in {self.meta['n_nan_stamps']:,} "
             "stamps",
         ]
-        numeric = [c for c in ("mag", "snr") if c in self.catalogue]
+        numeric = self.columns(("mag", "snr"), required=False)
         for column in numeric:
             for label, what in ((REAL, "real"), (BOGUS, "bogus")):
-                values = self.catalogue[column].to_numpy(dtype=float)[self.labels == label]
+                values = numeric[column].to_numpy(dtype=float)[self.labels == label]
                 values = values[np.isfinite(values)]
                 if len(values):
                     low, mid, high = np.percentile(values, [5, 50, 95])

@@ -219,6 +219,17 @@ def test_a_missing_set_is_named(tmp_path):
         StampSet.open(tmp_path / "nowhere")
 
 
+def test_columns_are_read_without_the_rest_of_the_catalogue(stamp_set):
+    assert list(stamp_set.columns(["snr", "id"]).columns) == ["snr", "id"]
+    assert list(stamp_set.columns(["mag", "flux"], required=False).columns) == ["mag"]
+    with pytest.raises(UserError, match="the catalogue has no column flux"):
+        stamp_set.columns(["mag", "flux"])
+    assert stamp_set.labels.sum() == len(stamp_set) // 2
+    assert "catalogue" not in vars(stamp_set)  # nothing above needed all of it
+    assert set(stamp_set.column_names) == set(stamp_set.catalogue.columns)
+    np.testing.assert_array_equal(stamp_set.columns(["snr"])["snr"], stamp_set.catalogue["snr"])
+
+
 def test_a_truncated_catalogue_is_refused(tmp_path):
     write_set(tmp_path / "s", 8)
     file = tmp_path / "s" / "catalogue.parquet"
