@@ -3,7 +3,8 @@
 A source is a module of this package with a function
 ``open_stamps(config, *, progress=True) -> StampSet``, and a file ``conf/data/<name>.yaml``
 whose ``name`` is that of the module. It builds its stamp set on first use, in the folder
-``config["cache"]``, and opens it afterwards.
+``config["cache"]``, and opens it afterwards. The setting ``labels``, a table of verdicts, is the
+same for all sources and is applied here.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet:
     """Open the stamp set that a ``data`` configuration describes; build it if need be.
 
+    Labels come from the table ``config["labels"]`` where it names a candidate.
+
     Raises
     ------
     UserError
-        If there is no such source, or its data cannot be read.
+        If there is no such source, its data cannot be read, or the table does not fit.
     """
     name = str(config.get("name"))
     if not name.isidentifier() or importlib.util.find_spec(f"rb.sources.{name}") is None:
@@ -33,4 +36,10 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
     source = importlib.import_module(f"rb.sources.{name}")
     if not hasattr(source, "open_stamps"):
         raise UserError(f"data.name is '{name}': that is no source of stamps")
-    return source.open_stamps(dict(config), progress=progress)
+    own = {key: value for key, value in config.items() if key != "labels"}
+    stamps: StampSet = source.open_stamps(own, progress=progress)
+    if config.get("labels") is None:
+        return stamps
+    from rb.labels.relabelled import relabel
+
+    return relabel(stamps, str(config["labels"]))
