@@ -67,7 +67,8 @@ def config_digest(config: Mapping[str, Any]) -> str:
     """SHA-256 over all settings of a training that change its result.
 
     Two jobs with the same digest are the same job: names, places, numbers of processes and
-    how an experiment puts its settings together are left out.
+    how an experiment puts its settings together are left out. So is what is null, which is the
+    same as a setting that does not exist: digests outlive settings that are added later.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def config_digest(config: Mapping[str, Any]) -> str:
     kept = {
         key: value
         for key, value in flat(config)
-        if not any(key == k or key.startswith(k + ".") for k in _NO_RESULT)
+        if value is not None and not any(key == k or key.startswith(k + ".") for k in _NO_RESULT)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
