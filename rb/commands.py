@@ -18,6 +18,17 @@ from rb.errors import UserError
 
 # A failed job of a sweep must not stop the others; it is remembered here for the exit code.
 _failed_jobs: list[str] = []
+# What Hydra leaves open when a sweep is stopped or fails: its callbacks are not called then.
+_left_open: list[Callable[[BaseException], None]] = []
+
+
+# Plugins of Hydra by the name that configuration files call them, and the extra with them.
+_PLUGINS = {
+    "joblib": "sweeps",
+    "submitit_local": "sweeps",
+    "submitit_slurm": "sweeps",
+    "optuna": "optuna",
+}
 
 
 class Interrupted(BaseException):
@@ -39,9 +50,14 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
     warnings.filterwarnings("ignore", category=FutureWarning)
     register_resolvers()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _interrupt)
+        signal.signal(signum, raise_interrupted)
     try:
-        main()
+        try:
+            main()
+        except BaseException as error:
+            while _left_open:
+                _left_open.pop()(error)
+            raise
     except UserError as error:
         fail(str(error))
     except Interrupted as stop:
@@ -79,13 +95,24 @@ def job(work: Callable[[Any], float]) -> Callable[[Any], float]:
     return wrapped
 
 
+def at_failure(close: Callable[[BaseException], None]) -> None:
+    """Have `close` called with what stops the command, if anything does."""
+    _left_open.append(close)
+
+
+def job_failed(name: str) -> None:
+    """Remember for the exit code that a job of a sweep failed."""
+    _failed_jobs.append(name)
+
+
 def fail(message: str) -> NoReturn:
     """Print one line and exit with code 2."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+def raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:
+    """Signal handler: what goes on is interrupted, once."""
     # A second signal while the first is being dealt with must not cut that short.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
@@ -103,9 +130,13 @@ def _configuration_message(error: Exception) -> str | None:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = " ".join(str(error).split())
+    text = text.removeprefix("UserError raised while resolving interpolation: ")
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         return f"there is no setting '{key[1]}'{_nearest(key[1])}; see --help"
+    plugin = re.search(r"Could not find 'hydra/(?:launcher|sweeper)/([^']+)'", text)
+    if plugin and plugin[1] in _PLUGINS:
+        return f"{plugin[1]} is not installed; pip install 'rb[{_PLUGINS[plugin[1]]}]'"
     option = re.search(r"Could not find '([^']+)/([^'/]+)'.*Available options[^:]*: *(.*)", text)
     if option:
         names = re.sub(r"Config search path.*", "", option[3]).split()
