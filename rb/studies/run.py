@@ -51,14 +51,14 @@ def run_study(config: dict[str, Any], console: Console | None = None) -> float:
     with tracking.run(f"{name} {folder.name}", "evaluation", {"study": name}) as run:
         run.log_config(config)
         sections: list[Section] = importlib.import_module(module).sections(
-            config, tracking, console
+            config | {"report": str(folder)}, tracking, console
         )
         title = config["title"] or config["study"].get("title") or name.replace("_", " ")
         write_report(folder / "report.html", title, [], sections, provenance=_provenance())
         save_pictures(sections, folder / "figures")
         _save_tables(sections, folder / "tables")
         run.log_file(folder / "report.html")
-        for kind in ("figures", "tables"):
+        for kind in ("figures", "tables", "data"):
             for file in sorted((folder / kind).glob("*")):
                 run.log_file(file, kind)
     console.print(f"report: {folder / 'report.html'}")
