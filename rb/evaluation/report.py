@@ -31,6 +31,9 @@ from rb.files import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
+COMMAND = "$ "
+"""A paragraph that begins so is a command, shown to be copied."""
+
 _PNG_DPI = 170
 
 
@@ -68,9 +71,10 @@ def write_report(
     title
         Heading of the page.
     results
-        The runs, in the order of the columns.
+        The runs, in the order of the columns; without any the page has no headline.
     sections
-        From `rb.evaluation.sections.standard_sections`, and others.
+        From `rb.evaluation.sections.standard_sections`, and others. A paragraph that begins
+        with `COMMAND` is shown as a command.
     tables
         Further tables by title; the index is shown where it has a name.
     provenance
@@ -113,12 +117,14 @@ def render_report(
     environment.filters["picture"] = _data_url
     environment.tests["mapping_value"] = lambda value: isinstance(value, Mapping)
     environment.tests["code"] = _is_code
+    environment.tests["command"] = lambda text: str(text).startswith(COMMAND)
     labelled = [result for result in results if result.n_labelled]
     comparison = dia_against_nodia(results, confidence)
     anchors = _anchors(sections)
     return environment.get_template("report.html.j2").render(
         title=title,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        measured=bool(results),
         headline=difference_image_sentence(results, confidence) if labelled else None,
         kept=_at_equal_completeness(results) if comparison else None,
         tiles=_tiles(results, confidence),
