@@ -101,12 +101,12 @@ def _triplet(figure: Figure, corner: tuple[float, float], width: float, stamp: n
         else:
             _show(panel, images[name], "gray", common or _grey(images[name]))
         panels.append(panel)
-    together = 2 * side + _BETWEEN
-    bars = [(panels[0], left[0], together)] if common is not None else []
-    bars += [(p, x, side) for p, x in zip(panels, left, strict=True)][2 * len(bars) :]
-    for panel, x, length in bars:
-        shown = [p for p in panels[:2] if p.images] if length == together else [panel]
-        if shown and shown[0].images:
+    bars = [([p], x, side) for p, x in zip(panels, left, strict=True)]
+    if common is not None:
+        bars = [(panels[:2], left[0], 2 * side + _BETWEEN), bars[2]]
+    for group, x, length in bars:
+        shown = [panel for panel in group if panel.images]
+        if shown:
             _bar(figure, shown[0], _axes(figure, x, bottom - 0.09, length, 0.05))
 
 
