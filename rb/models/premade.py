@@ -62,6 +62,7 @@ class PremadeCNN(nn.Module):
                 f"model.inputs: {architecture} takes three channels, not {input_shape[0]}; use "
                 "channels=[diff, srch, tmpl] and stacking=depth"
             )
+        self.architecture = architecture
         self.convolutions = _ARCHITECTURES[architecture]()
         if weights is not None:
             _load(self.convolutions, Path(weights), architecture)
