@@ -58,14 +58,15 @@ def _draw(axes: Axes, shape: tuple[int, ...], layers: Sequence[Layer]) -> None:
             notes.append("flatten")
         else:
             name = _operation(row)
-            middle = x + _GAP / 2
+            gap = _GAP * (1.5 if row.kind == "Dense" else 1)  # their words are the longest
+            middle = x + gap / 2
             axes.annotate(
-                "", (x + _GAP - 6, 0), (x + 6, 0), arrowprops={"arrowstyle": "->", "color": MUTED}
+                "", (x + gap - 6, 0), (x + 6, 0), arrowprops={"arrowstyle": "->", "color": MUTED}
             )
             text = "\n".join([*notes, name])
             axes.text(middle, -36, text, ha="center", va="top", fontsize=5.6, color=INK)
             notes = []
-            x += _GAP
+            x += gap
             kind = row.kind if row.kind in _FILL else "convolutions"
             if len(row.output) == 3:
                 x = _image(axes, x, row.output, kind, _sheets(row.output[0], most))
