@@ -70,3 +70,14 @@ def winner_table(
                 )
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def win_counts(table: pd.DataFrame, channels: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Stamps that each panel wins, by quadrant and panel; quadrants without stamps hold zeros."""
+    return {
+        quadrant: {
+            channel: int(((table["quadrant"] == quadrant) & (table["winner"] == channel)).sum())
+            for channel in channels
+        }
+        for quadrant in QUADRANT_NAMES
+    }
