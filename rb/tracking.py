@@ -29,6 +29,7 @@ PARENT_TAG = "mlflow.parentRunId"
 KIND_TAG = "rb.kind"  # training, sweep or evaluation
 STATE_TAG = "rb.state"  # running, interrupted, failed, finished
 PROCESS_TAG = "rb.process"  # host:pid, to tell a run that goes on from one that was killed
+SWEEP_TAG = "rb.sweep."  # and the ID of a sweep: what its job was, as JSON
 CONFIG_TAG = "rb.config"  # digest of all settings that change the result
 EXPERIMENT_TAG = "rb.experiment"  # file of conf/experiment that put the settings together
 SIZE_TAG = "rb.size"  # full, small or toy
@@ -119,12 +120,24 @@ class Tracking:
         raise UserError(f"there is no run '{run}' in {self.uri}; the newest are: {recent}")
 
     def runs(self, kind: str | None = None, parent: str | None = None) -> list[Run]:
-        """Runs of the experiment, newest first."""
-        clauses = []
-        if kind:
-            clauses.append(f"tags.`{KIND_TAG}` = '{kind}'")
-        if parent:
-            clauses.append(f"tags.`{PARENT_TAG}` = '{parent}'")
+        """Runs of the experiment, newest first.
+
+        With `parent` the jobs of that sweep, those included that an earlier sweep had trained.
+        """
+        if parent is None:
+            return self.tagged({KIND_TAG: kind} if kind else {})
+        kinds = {KIND_TAG: kind} if kind else {}
+        own = self.tagged(kinds | {PARENT_TAG: parent})
+        taken_over = self.tagged(kinds | {SWEEP_TAG + parent: None})
+        unique = {run.info.run_id: run for run in own + taken_over}
+        return sorted(unique.values(), key=lambda run: -run.info.start_time)
+
+    def tagged(self, tags: Mapping[str, str | None]) -> list[Run]:
+        """Runs of the experiment with these tags, newest first; None stands for any value."""
+        clauses = [
+            f"tags.`{key}` LIKE '%'" if value is None else f"tags.`{key}` = '{value}'"
+            for key, value in tags.items()
+        ]
         found: list[Run] = []
         token = None
         while True:
@@ -176,14 +189,16 @@ class Tracking:
                 all_tags[PARENT_TAG] = parent
             created = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags)
             run_id = created.info.run_id
+        elif "rb.error" in self.client.get_run(run_id).data.tags:
+            self.client.delete_tag(run_id, "rb.error")  # of the attempt before
         tracked = TrackedRun(self, run_id)
         tracked.tag({STATE_TAG: "running", PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"})
         self.client.update_run(run_id, status="RUNNING")
         try:
             yield tracked
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt, SystemExit):
             self._end(tracked, "interrupted", "KILLED")
-            if kind == "training":
+            if kind == "training" and PARENT_VARIABLE not in os.environ:
                 print(f"go on with: python train.py run={run_id[:8]}", file=sys.stderr)
             raise
         except BaseException as error:

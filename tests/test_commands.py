@@ -205,8 +205,15 @@ def test_a_failed_job_does_not_stop_a_sweep(tmp_path):
         "data=stamps", f"data.path={tmp_path / 'set'}", f"paths.root={tmp_path}", expect=1,
     )  # fmt: skip
     assert "model.inputs.stacking is 'vertical'" in done.stderr
-    states = database(tmp_path).execute("select value from tags where key = 'rb.state'")
-    assert sorted(s for (s,) in states) == ["finished"] * 3  # two jobs and the parent
+    states = dict(
+        database(tmp_path).execute(
+            "select r.name, t.value from tags t join runs r on r.run_uuid = t.run_uuid "
+            "where t.key = 'rb.state'"
+        )
+    )
+    jobs = [states.pop(f"model.inputs.stacking={s}") for s in ("horizontal", "vertical", "depth")]
+    assert jobs == ["finished", "failed", "finished"]
+    assert list(states.values()) == ["failed"]  # the parent: there is something left to do
 
 
 @pytest.mark.slow

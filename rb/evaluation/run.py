@@ -58,7 +58,7 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
             console.print(_frame_table(agreement(ours, survey, name)))
         for one in evaluated:
             if one.own_test and one.candidate.run_id:
-                _log_to_run(TrackedRun(tracking, one.candidate.run_id), one, config["confidence"])
+                log_to_run(TrackedRun(tracking, one.candidate.run_id), one, config["confidence"])
         write_results(folder, evaluated, results, run, config)
     console.print(f"report: {folder / 'report.html'}")
     accuracies = [
@@ -139,7 +139,7 @@ def _frame_table(frame: pd.DataFrame) -> Table:
     return table
 
 
-def _log_to_run(run: TrackedRun, one: Evaluated, confidence: float) -> None:
+def log_to_run(run: TrackedRun, one: Evaluated, confidence: float) -> None:
     """Metrics of the held-out test set go to the run that was tested, so the UI compares them."""
     from rb.figures.confusion import confusion_figure
     from rb.figures.roc import roc_figure

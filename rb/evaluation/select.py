@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from rb.errors import UserError
 from rb.models.package import TrainedModel, load_model
 from rb.stamps.scaling import InputSpec
-from rb.tracking import PARENT_TAG, STATE_TAG, Tracking
+from rb.tracking import PARENT_TAG, STATE_TAG, SWEEP_TAG, Tracking
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -56,14 +57,20 @@ def _find(tracking: Tracking, entry: str) -> list[Run]:
         finished = _finished(tracking.runs("training"))
         if not finished:
             raise UserError("runs=latest: nothing was trained yet; run python train.py first")
+        # A sweep that found all of its jobs trained already is newer than any of them.
+        for sweep in tracking.runs("sweep"):
+            if sweep.info.start_time > finished[0].info.start_time:
+                jobs = _jobs(tracking, sweep.info.run_id)
+                if jobs:
+                    return jobs
         parent = finished[0].data.tags.get(PARENT_TAG)
-        return _finished(tracking.runs(parent=parent))[::-1] if parent else finished[:1]
+        return _jobs(tracking, parent) if parent else finished[:1]
     if entry == "best" or entry.startswith("best:"):
         name = entry.partition(":")[2]
         sweeps = [tracking.find(name)] if name else tracking.runs("sweep")[:1]
         if not sweeps:
             raise UserError("runs=best: there is no sweep yet; run python train.py -m … first")
-        jobs = _finished(tracking.runs(parent=sweeps[0].info.run_id))
+        jobs = _jobs(tracking, sweeps[0].info.run_id)
         if not jobs:
             raise UserError(f"runs={entry}: that sweep has no finished job")
         best: dict[str, Run] = {}
@@ -73,7 +80,7 @@ def _find(tracking: Tracking, entry: str) -> list[Run]:
     found = tracking.find(entry)
     kind = found.data.tags.get("rb.kind")
     if kind == "sweep":
-        return _finished(tracking.runs(parent=found.info.run_id))[::-1]
+        return _jobs(tracking, found.info.run_id)
     if kind != "training":
         raise UserError(f"runs={entry}: that is a run of kind '{kind}', not a training run")
     if not _finished([found]):
@@ -82,6 +89,16 @@ def _find(tracking: Tracking, entry: str) -> list[Run]:
             f"take it up with python train.py run={found.info.run_id[:8]}"
         )
     return [found]
+
+
+def _jobs(tracking: Tracking, sweep: str) -> list[Run]:
+    """Finished jobs of a sweep in its order, those that an earlier sweep had trained included."""
+
+    def order(run: Run) -> tuple[int, int]:
+        job = json.loads(run.data.tags.get(SWEEP_TAG + sweep, "{}")).get("job", -1)
+        return job, run.info.start_time
+
+    return sorted(_finished(tracking.runs(parent=sweep)), key=order)
 
 
 def _finished(runs: list[Run]) -> list[Run]:

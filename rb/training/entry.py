@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,12 +9,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rb.config import check_training, resolved
-from rb.training.sweep import SWEPT_VARIABLE
 
 
 def start(config: DictConfig) -> float:
     """Train, or take up a run; returns the best validation accuracy."""
     hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        from rb.training.sweep_jobs import sweep_job
+
+        return sweep_job(config)
     settings = resolved(config)
     check_training(settings)
     # Importing torch, lightning and MLflow takes seconds: say something first.
@@ -24,12 +26,4 @@ def start(config: DictConfig) -> float:
 
     if settings["run"] is not None:
         return resume(settings, list(hydra.overrides.task))
-    sweep = hydra.mode == RunMode.MULTIRUN
-    return train(settings, name=_job_name(list(hydra.overrides.task)) if sweep else None)
-
-
-def _job_name(overrides: list[str]) -> str:
-    """Name of a sweep's job: the settings that tell it from its siblings."""
-    swept = os.environ.get(SWEPT_VARIABLE, "").split()
-    own = [o for o in overrides if o.split("=", 1)[0].lstrip("+") in swept]
-    return " ".join(o.removeprefix("model=") for o in own)
+    return train(settings)

@@ -36,7 +36,12 @@ _CHANGE_ON_RESUME = (
 )
 
 
-def train(config: dict[str, Any], name: str | None = None, console: Console | None = None) -> float:
+def train(
+    config: dict[str, Any],
+    name: str | None = None,
+    console: Console | None = None,
+    more_tags: Mapping[str, str] | None = None,
+) -> float:
     """Train the network that `config` describes and track the run.
 
     Parameters
@@ -47,6 +52,8 @@ def train(config: dict[str, Any], name: str | None = None, console: Console | No
         Name of the run; by default that of the model.
     console : Console, optional
         Where progress goes.
+    more_tags : mapping, optional
+        Tags of the run beside its own.
 
     Returns
     -------
@@ -74,7 +81,7 @@ def train(config: dict[str, Any], name: str | None = None, console: Console | No
         tags |= {EXPERIMENT_TAG: config["experiment"]}
     if config.get("size"):
         tags |= {SIZE_TAG: config["size"]["name"]}
-    with tracking.run(name, "training", tags) as run:
+    with tracking.run(name, "training", tags | dict(more_tags or {})) as run:
         console.print(
             f"run {run.run_id} ({name}) in experiment '{config['tracking']['experiment']}'"
         )
@@ -138,6 +145,8 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
         )
     with tracking.run(found.info.run_name, "training", run_id=run_id) as run:
         console.print(f"taking up run {run_id} ({found.info.run_name})")
+        if longer:
+            run.tag({CONFIG_TAG: config_digest(saved)})
         if not digest:
             _log_data(run, stamp_set, split)
         return _fit(saved, stamp_set, split, inputs, run, console, found.info.run_name)
