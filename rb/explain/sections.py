@@ -179,8 +179,10 @@ def _deleted(
         f"Check, deletion and insertion: {run.name}",
         [
             "Pixels that a map calls important should decide the score (Petsiuk et al. 2018); a "
-            "random order is what a map has to beat. Calls are apart, for an empty stamp has a "
-            "class of its own: where that is the predicted one, deletion cannot change it."
+            "random order is what a map has to beat. Integrated Gradients and Occlusion know which "
+            "pixels speak against the call and take those last; Saliency and SmoothGrad have no "
+            "sign. Calls are apart, for an empty stamp has a class of its own: where that is the "
+            "predicted one, deletion cannot change it."
         ],
         [Picture(f"saliency_deletion_{run.key}", deletion_figure(drawn, at), caption)],
         {f"{run.name}: area under the curves": areas.round(3)},

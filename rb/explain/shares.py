@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rb.explain.attribution import Explainer
-from rb.stamps.stampset import BOGUS, REAL, StampSet
+from rb.stamps.stampset import BOGUS, CHANNELS, REAL, StampSet
 
 QUADRANT_NAMES = ("TP", "FN", "FP", "TN")
 CALLS = ("called real", "called bogus")
@@ -85,18 +85,24 @@ def shares_table(
     -------
     DataFrame
         A row a stamp: ``id``, ``label``, ``p_real``, ``quadrant`` (TP, FN, FP, TN; the call
-        where there is no label), ``I_<channel>`` (NaN where the map is zero), ``winner``
-        (the panel with the largest share), ``principal`` (all panels above 1/C, joined by
-        +), ``saturated`` (whether the larger probability is 1 in single precision).
+        where there is no label), ``I_<channel>`` (NaN where the map is zero everywhere or an
+        image has no pixels), ``winner`` (the panel with the largest share), ``principal``
+        (all panels above 1/C, joined by +), ``saturated`` (whether the larger probability is 1
+        in single precision), ``missing`` (whether an image has no pixels).
     """
     shares = np.empty((len(rows), len(explainer.channels)))
-    saturated = np.empty(len(rows), dtype=bool)
+    saturated, missing = np.empty(len(rows), dtype=bool), np.empty(len(rows), dtype=bool)
     for start in range(0, len(rows), _READ):
         part = slice(start, start + _READ)
-        panels = explainer.panels(stamp_set.stamps[rows[part]])
+        stamps = np.asarray(stamp_set.stamps[rows[part]])
+        panels = explainer.panels(stamps)
         shares[part] = panel_shares(explainer.attribute(panels, tick=tick))
+        # The network takes an image that is not there for an empty one; its share is no one's.
+        seen = stamps[:, [CHANNELS.index(c) for c in explainer.channels]]
+        missing[part] = ~np.isfinite(seen).any((2, 3)).all(1)
         largest = explainer.probabilities(panels).max(1).values
         saturated[part] = (largest.float() == 1).cpu().numpy()
+    shares[missing] = np.nan
     labels = stamp_set.labels[rows]
     table = pd.DataFrame(
         {
@@ -107,7 +113,8 @@ def shares_table(
         }
     )
     table[share_columns(explainer.channels)] = shares
-    return _with_winners(table, explainer.channels).assign(saturated=saturated)
+    table = _with_winners(table, explainer.channels)
+    return table.assign(saturated=saturated, missing=missing)
 
 
 def _with_winners(table: pd.DataFrame, channels: Sequence[str]) -> pd.DataFrame:

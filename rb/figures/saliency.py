@@ -213,7 +213,7 @@ def _importance_bar(
     left, bottom, length = place
     axes = figure.add_axes((left / page, bottom / total, length / page, 0.06 / total))
     bar = figure.colorbar(image, cax=axes, orientation="horizontal")
-    bar.set_ticks([0, 0.5, 1])
+    bar.set_ticks([0, 1], labels=["0", "1"])
     axes.tick_params(labelsize=6, length=2, pad=1.5, direction="out", top=False)
     axes.set_xlabel("relative importance of the pixel", fontsize=6.5, labelpad=-6)
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def method_maps_figure(
     from astropy.visualization import AsinhStretch, ImageNormalize
 
     n, c, columns = len(stamps), len(channels), 1 + len(maps)
-    margin, title, gap = 0.08, 0.42, 0.03
+    margin, title, gap = 0.08, 0.38, 0.03
     side = min(1.36, (PAGE_WIDTH - 2 * margin - (columns - 1) * gap) / columns)
     page = 2 * margin + columns * side + (columns - 1) * gap
     total = max(1, n) * (title + c * (side + gap)) + margin
@@ -171,8 +172,11 @@ def deletion_figure(curves: Mapping[tuple[str, str], Mapping[str, Band]], at: np
                 for index, (method, (mean, low, high)) in enumerate(methods.items()):
                     is_random = "random" in method
                     color = INK if is_random else run_color(index)
-                    style = ":" if is_random else run_style(index)
-                    axes.plot(at, mean, style, color=color, label=method.replace("_", " "))
+                    style: dict[str, Any] = {"ls": run_style(index), "color": color}
+                    if is_random:
+                        style |= {"ls": "-", "lw": 0.8}
+                    label = method.replace("_", " ")
+                    axes.plot(at, mean, **style, label=label if row + column == 0 else None)
                     axes.fill_between(at, low, high, color=color, alpha=0.15, lw=0)
                 if not methods:
                     empty_note(axes, "no stamps")
@@ -187,9 +191,10 @@ def deletion_figure(curves: Mapping[tuple[str, str], Mapping[str, Band]], at: np
                 if column == 0:
                     axes.set_ylabel(f"{kind}: p of the call")
                 if row == len(kinds) - 1:
-                    verb = "pixels deleted or inserted, %"
-                    axes.set_xlabel(verb)
-        grid[0, 0].legend(fontsize=6.5, loc="lower left" if len(calls) > 1 else "best")
+                    axes.set_xlabel("pixels deleted or inserted, %")
+        if curves:
+            columns = 5 if len(calls) > 1 else 3
+            figure.legend(ncols=columns, loc="outside upper center", fontsize=7)
     return figure
 
 

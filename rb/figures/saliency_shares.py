@@ -71,7 +71,8 @@ def share_distribution_figure(runs: Mapping[str, RunShares]) -> Figure:
                     if channel not in run.channels:
                         axes.set_axis_off()
                         continue
-                    _histograms(axes, run, list(run.channels).index(channel), pair)
+                    column = list(run.channels).index(channel)
+                    _histograms(axes, run, column, pair, head=column == 0)
                     if side == 0:
                         axes.set_ylabel(f"$I_\\mathrm{{{channel}}}$: stamps", labelpad=2)
                     if row == rows - 1:
@@ -87,7 +88,8 @@ def share_distribution_figure(runs: Mapping[str, RunShares]) -> Figure:
     return figure
 
 
-def _histograms(axes: Axes, run: RunShares, column: int, pair: Sequence[str]) -> None:
+def _histograms(axes: Axes, run: RunShares, column: int, pair: Sequence[str], head: bool) -> None:
+    """One panel; `head` leaves room for a legend."""
     for quadrant in pair:
         values = run.shares[run.quadrants == quadrant, column]
         values = values[np.isfinite(values)]
@@ -103,6 +105,7 @@ def _histograms(axes: Axes, run: RunShares, column: int, pair: Sequence[str]) ->
         )
     axes.axvline(1 / len(run.channels), color=INK, lw=0.7, ls=":")
     axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.45 * axes.get_ylim()[1] if head else None)
     axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
     axes.tick_params(labelsize=6.5)
     axes.locator_params(axis="y", nbins=4, integer=True)
@@ -142,11 +145,11 @@ def method_share_figure(
         names = [name.replace("_", "\n") for name in shares]
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, 1.02)
         axes.set_ylabel("mean share of the map")
         axes.grid(axis="x", visible=False)
         if shares:
-            axes.legend(ncols=len(channels), loc="upper center", fontsize=7)
+            figure.legend(ncols=len(channels), loc="outside upper center", fontsize=7)
         else:
             empty_note(axes, "no methods")
     return figure

@@ -31,7 +31,7 @@ _SHADES = {
 }
 _TEXT = ("white", "#1A1A1A", "#1A1A1A")
 _PALE = {True: "#EFF5FB", False: "#FDF4E8"}
-_BAR = (0.21, 0.36)  # where a bar begins in its field, and the length of 100 %
+_BAR = (0.21, 0.46)  # where a bar begins in its field, and the length of 100 %
 
 
 def winners_figure(

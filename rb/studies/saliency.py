@@ -96,11 +96,7 @@ def _measure(
             explainer, one.stamp_set, rows, one.result.p_real[index], one.result.threshold, tick
         )
     elapsed = time.perf_counter() - started
-    zero = int(table["winner"].isna().sum())
-    console.print(
-        f"{name}: panel shares of {len(rows):,} saliency maps in {elapsed:.1f} s"
-        + (f", {zero:,} of them zero everywhere" if zero else "")
-    )
+    console.print(f"{name}: panel shares of {len(rows):,} saliency maps in {elapsed:.1f} s")
     key = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     if config["report"]:
         stream = io.BytesIO()
@@ -158,19 +154,22 @@ def _as_published(run: ExplainedRun) -> bool:
 
 
 def _in_words(run: ExplainedRun) -> str:
-    """One sentence on the winners of a run, another on maps that are zero or hard to compute."""
+    """A sentence on the winners of a run, others on candidates without shares."""
     table = run.table
     known = table["winner"].notna()
     counts = table.loc[known, "winner"].value_counts()
-    text = f"{run.name}: no map is other than zero."
+    text = f"{run.name}: no candidate has shares."
     if len(counts):
         share = 100 * counts.iloc[0] / known.sum()
         text = (
             f"{run.name}: in {counts.iloc[0]:,} of {known.sum():,} maps ({share:.0f} %) the "
             f"largest share lies in {counts.index[0]}."
         )
-    if (~known).any():
-        text += f" {(~known).sum():,} maps are zero everywhere and have no shares."
+    missing, zero = int(table["missing"].sum()), int((~known & ~table["missing"]).sum())
+    if zero:
+        text += f" Maps that are zero everywhere, without shares: {zero:,}."
+    if missing:
+        text += f" Candidates one of whose images is missing, left out: {missing:,}."
     if table["saturated"].any() and run.explainer.settings.score == "softmax":
         text += (
             f" For {table['saturated'].sum():,} candidates the softmax rounds to 1 in single "
@@ -214,7 +213,7 @@ def _single(runs: list[ExplainedRun]) -> Section | None:
     for run in runs:
         if len(run.table) > SMALL:
             continue
-        table = run.table.drop(columns=["principal", "saturated"]).set_index("id")
+        table = run.table.drop(columns=["principal", "saturated", "missing"]).set_index("id")
         columns = share_columns(run.explainer.channels)
         table[["p_real", *columns]] = table[["p_real", *columns]].round(4)
         if run.kind == "dia" and table.index.isin(list(DES_SHARES)).any():
