@@ -8,7 +8,7 @@ from rb.commands import job, run_command
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @job
-def main(config: DictConfig) -> float:
+def main(config: DictConfig) -> float | None:
     """Compose, check, train; the best validation accuracy goes back to the sweeper."""
     from rb.training.entry import start
 

@@ -74,11 +74,11 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
     sys.exit(1 if _failed_jobs else 0)
 
 
-def job(work: Callable[[Any], float]) -> Callable[[Any], float]:
+def job(work: Callable[[Any], float | None]) -> Callable[[Any], float | None]:
     """Wrap what a Hydra job does: in a sweep, a user's mistake fails that job only."""
 
     @functools.wraps(work)
-    def wrapped(config: Any) -> float:
+    def wrapped(config: Any) -> float | None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from rb.config import check_training, resolved
 
 
-def start(config: DictConfig) -> float:
-    """Train, or take up a run; returns the best validation accuracy."""
+def start(config: DictConfig) -> float | None:
+    """Train, or take up a run; returns the best validation accuracy, None for a failed job."""
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         from rb.training.sweep_jobs import sweep_job

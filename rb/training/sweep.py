@@ -104,6 +104,10 @@ class SweepParent(Callback):
             from rb.training.sweep_remote import guard_submissions
 
             self._submitted = guard_submissions()
+        if "optuna" in str(config.hydra.sweeper.get("_target_", "")):
+            import optuna
+
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
         run_id = earlier.info.run_id if earlier else None
         self._context = self._tracking.run(name, "sweep", tags, run_id=run_id)
         self._run = self._context.__enter__()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import signal
 import sys
@@ -57,8 +56,8 @@ class _Job:
         return {SWEEP_TAG + self.parent: json.dumps(content)}
 
 
-def sweep_job(config: DictConfig) -> float:
-    """Do one job of ``train.py -m``; returns the best validation accuracy, NaN if it failed.
+def sweep_job(config: DictConfig) -> float | None:
+    """Do one job of ``train.py -m``; returns the best validation accuracy, None if it failed.
 
     A job that any sweep or single run of the MLflow experiment has trained with the same
     settings on the same candidates is not run again; one that was cut short is taken up at its
@@ -77,7 +76,7 @@ def sweep_job(config: DictConfig) -> float:
         raise
 
 
-def _done(config: DictConfig, number: int, overrides: list[str]) -> float:
+def _done(config: DictConfig, number: int, overrides: list[str]) -> float | None:
     from rb.tracking import PARENT_VARIABLE, Tracking
 
     tracking = Tracking(config.tracking.uri, config.paths.runs, config.tracking.experiment)
@@ -88,7 +87,7 @@ def _done(config: DictConfig, number: int, overrides: list[str]) -> float:
         return _result(job)
     except Exception as error:
         _note_failure(job, error)
-        return math.nan
+        return None  # Hydra's Optuna sweeper takes this for a failure, but stops at a NaN
     finally:
         _free_memory()
 

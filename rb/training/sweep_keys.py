@@ -77,7 +77,7 @@ def announce(keys: Sequence[str]) -> None:
 
 def job_name(overrides: Sequence[str]) -> str:
     """Name of a sweep's job: the settings that tell it from its siblings."""
-    return " ".join(o.removeprefix("model=") for o in _own(overrides)) or "job"
+    return " ".join(_shown(o.removeprefix("model=")) for o in _own(overrides)) or "job"
 
 
 def job_values(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +104,16 @@ def job_values(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str,
 def _own(overrides: Sequence[str]) -> list[str]:
     keys = os.environ.get(SWEPT_VARIABLE, "").split()
     return [o for o in overrides if o.split("=", 1)[0].lstrip("+~") in keys]
+
+
+def _shown(override: str) -> str:
+    """An override with the digits of a number that was drawn cut to what a person reads."""
+    key, _, value = override.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        return override
+    return f"{key}={number:.4g}" if len(value) > 8 else override
 
 
 def _names(key: str, config: Mapping[str, Any]) -> list[str]:

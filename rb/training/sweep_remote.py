@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import Any
 
@@ -15,7 +14,7 @@ def guard_submissions() -> list[Any]:
 
     The launcher keeps its jobs to itself, so that a sweep that is stopped could not cancel
     them, and it gives up all of them when one is lost (time limit, failing node). With this, a
-    lost job gives NaN and the others go on.
+    lost job gives no number and the others go on.
     """
     global _guarded
     if _guarded:
@@ -35,7 +34,7 @@ def guard_submissions() -> list[Any]:
 
 
 class _Guarded:
-    """A job whose result is NaN if it is lost."""
+    """A job whose result is None if it is lost."""
 
     def __init__(self, job: Any) -> None:
         self._job = job
@@ -50,5 +49,5 @@ class _Guarded:
             print(f"job {self._job.job_id} of the batch system was lost", file=sys.stderr)
             print(f"  {reason[0] if reason else type(error).__name__}", file=sys.stderr)
             lost = JobReturn(status=JobStatus.COMPLETED)
-            lost.return_value = math.nan
+            lost.return_value = None
             return [lost]

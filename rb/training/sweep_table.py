@@ -133,7 +133,7 @@ def terminal_table(rows: Sequence[Row], title: str = "") -> Table:
     has_test = any(r.test is not None for r in rows)
     table.add_column("job", justify="right")
     for axis in axes:
-        table.add_column(axis)
+        table.add_column(_header(axis, axes))
     for column in ("best val/acc", *(["test/acc"] if has_test else []), "epochs", "CPU-hours"):
         table.add_column(column, justify="right")
     table.add_column("state")
@@ -154,8 +154,14 @@ def text(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
+def _header(axis: str, axes: Sequence[str]) -> str:
+    """The last part of a key, if no other ends the same way."""
+    last = axis.rpartition(".")[2]
+    return axis if sum(a.rpartition(".")[2] == last for a in axes) > 1 else last
+
+
 def _short(value: Any) -> str:
-    shown = "–" if value is None else str(value)
+    shown = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
     return shown if len(shown) <= 24 else shown[:23] + "…"
 
 
