@@ -303,9 +303,10 @@ class TrackedRun:
             source_type="local",
             source=json.dumps({"uri": source}),
         )
-        self.tracking.client.log_inputs(
-            self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
-        )
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        # MLflow looks whether it knows the data set and then adds it, in two steps.
+        with self.tracking._alone():
+            self.tracking.client.log_inputs(self.run_id, inputs)
 
     def log_model(self, checkpoint: str | os.PathLike[str]) -> None:
         """Log a checkpoint as an MLflow model with a signature: raw stamps in, p_real out.
