@@ -103,6 +103,85 @@ def _download(told: argparse.Namespace) -> int:
     return 0
 
 
+# --- rb labels -------------------------------------------------------------------------
+
+
+def _review_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suspects", type=Path, help="table of python evaluate.py study=labels")
+    parser.add_argument(
+        "--out", type=Path, default=Path("review"), metavar="FOLDER", help="for verdicts (review)"
+    )
+    parser.add_argument(
+        "--set", type=Path, metavar="FOLDER", help="the stamp set (the one the table names)"
+    )
+    parser.add_argument("--inspector", metavar="NAME", help="only this one (ask in the page)")
+    parser.add_argument("--top", type=_positive, metavar="N", help="only the first N suspects")
+    parser.add_argument(
+        "--given", choices=("real", "bogus"), help="only candidates labelled so, e.g. bogus"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--all", action="store_true", help="all ranked candidates, not suspects only"
+    )
+    which.add_argument(
+        "--random",
+        type=_positive,
+        metavar="N",
+        help="N candidates at random instead of suspects, to measure the share of wrong labels",
+    )
+    parser.add_argument("--seed", type=_whole, default=0, help="of --random (0)")
+    parser.add_argument(
+        "--facts", metavar="A,B", help="columns of the catalogue to show (magnitude, SNR, band, …)"
+    )
+    parser.add_argument("--port", type=_port, help="port on this machine (8642 or one of the next)")
+
+
+def _review(told: argparse.Namespace) -> int:
+    from rb.labels.commands import review
+    from rb.labels.review import Choice, Review
+
+    given = None if told.given is None else ("real", "bogus").index(told.given)
+    session = Review(
+        told.suspects,
+        told.out,
+        stamps=told.set,
+        choice=Choice(told.top, told.all, given, told.random, told.seed),
+        inspector=told.inspector,
+        facts=None if told.facts is None else [f.strip() for f in told.facts.split(",")],
+    )
+    review(session, told.port)
+    return 0
+
+
+def _merge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="folder of rb labels review")
+    parser.add_argument(
+        "--out", type=Path, default=Path("verdicts.parquet"), metavar="TABLE",
+        help="table to write, .parquet or .csv (verdicts.parquet)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--at-least", type=_positive, default=1, metavar="N",
+        help="no verdict on candidates that fewer inspectors looked at (1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unanimous", action="store_true", help="no verdict where some say real and some bogus"
+    )
+
+
+def _merge(told: argparse.Namespace) -> int:
+    from rb.labels.commands import merge
+
+    merge(told.folder, told.out, told.at_least, told.unanimous)
+    return 0
+
+
+def _port(text: str) -> int:
+    value = _whole(text)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port; give 1024 to 65535")
+    return value
+
+
 def _positive(text: str) -> int:
     value = _whole(text)
     if value < 1:
@@ -138,8 +217,23 @@ COMMANDS = [
         _download_arguments,
         _download,
     ),
+    Command(
+        ("labels", "review"),
+        "look at suspicious labels in a browser and judge them",
+        _review_arguments,
+        _review,
+    ),
+    Command(
+        ("labels", "merge"),
+        "combine the verdicts of several inspectors into a table for data.labels",
+        _merge_arguments,
+        _merge,
+    ),
 ]
-_FAMILIES = {"des": "the DES autoscan archive"}
+_FAMILIES = {
+    "des": "the DES autoscan archive",
+    "labels": "wrong labels: look at suspects, combine verdicts (docs/labels.md)",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
