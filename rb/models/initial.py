@@ -59,9 +59,15 @@ def load_weights(network: nn.Module, file: str) -> None:
     """
     weights: dict[str, Tensor]
     if Path(file).suffix in (".h5", ".hdf5", ".keras"):
+        from rb.models.cnn import StampCNN
         from rb.models.keras import load_keras
+        from rb.models.keras_weights import stamp_cnn_weights
 
-        weights = load_keras(file).state_dict()
+        published = load_keras(file)
+        if isinstance(network, StampCNN):
+            weights = stamp_cnn_weights(published, network, file)
+        else:
+            weights = published.state_dict()
     else:
         weights = load_model(file).network.state_dict()
     try:
