@@ -99,7 +99,7 @@ class FeatureTable:
 
 
 def read_table(
-    path: str | Path, features: Sequence[str] = ALL_38, labels: bool = True
+    path: str | Path, features: Sequence[str] | None = ALL_38, labels: bool | None = True
 ) -> FeatureTable:
     """Read a feature table.
 
@@ -108,11 +108,13 @@ def read_table(
     path
         CSV, plain or gzipped (`.gz`): any number of lines starting with `#`, a header, rows.
         Other columns than ID, OBJECT_TYPE and `features` are ignored. BAND may be a letter or a
-        number; letters become the codes of :data:`BAND_CODES`.
+        number; letters become the codes of :data:`BAND_CODES`. Or Parquet (`.parquet`) with the
+        same columns, or with `id` and `label` as in the catalogue of a stamp set.
     features
-        Columns to read.
+        Columns to read; None for those of the 38 that it has.
     labels
-        Whether OBJECT_TYPE has to be there; without, the labels are -1.
+        Whether OBJECT_TYPE has to be there; without, the labels are -1. None takes them where
+        they are there.
 
     Returns
     -------
@@ -128,7 +130,17 @@ def read_table(
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file (the autoscan feature table is expected)")
+    if path.suffix == ".parquet":
+        from rb.features.parquet_table import read_parquet_table
+
+        return FeatureTable(*read_parquet_table(path, features, labels), str(path))
     header_line, names, rows = _scan(path)
+    if features is None:
+        features = [name for name in ALL_38 if name in names]
+        if not features:
+            raise UserError(f"{path}: line {header_line}: none of the autoscan features is here")
+    if labels is None:
+        labels = _LABEL in names
     wanted = [_ID, *([_LABEL] if labels else []), *features]
     missing = [name for name in wanted if name not in names]
     if missing:

@@ -204,6 +204,11 @@ class InputSpec:
     def check(self, channels: Sequence[str], where: str) -> None:
         """Raise UserError if a stamp set with `channels` cannot feed this network."""
         missing = [c for c in self.channels if c not in channels]
+        if not channels:
+            raise UserError(
+                f"{where}: the network needs stamps ({', '.join(missing)}), but these are "
+                "features without stamps; choose model=autoscan or other data"
+            )
         if missing:
             raise UserError(
                 f"{where}: the network needs {', '.join(missing)}, but the stamp set has only "
