@@ -14,6 +14,7 @@ from rb.evaluation.metrics import RATES
 from rb.features.columns import ALL_38
 from rb.features.table import FeatureTable
 from rb.models.forest import AutoscanForest
+from rb.models.forest_importance import Permutation
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 """Thresholds on p_real at which the operating points are quoted."""
@@ -35,6 +36,9 @@ class CrossValidation:
         (N,) out-of-fold scores.
     fold
         (N,) the fold in which a row was held out.
+    importance
+        Permutation importances, see :meth:`rb.models.forest_importance.Permutation.table`;
+        None where they were not asked for.
     """
 
     learner: str
@@ -43,6 +47,7 @@ class CrossValidation:
     table: FeatureTable
     p_real: np.ndarray
     fold: np.ndarray
+    importance: pd.DataFrame | None = None
 
     def metrics(self, threshold: float = 0.5) -> dict[str, Estimate]:
         """All metrics of the pooled out-of-fold scores, with 95 % intervals.
@@ -71,6 +76,7 @@ def crossvalidate(
     features: Sequence[str] = ALL_38,
     jobs: int | None = None,
     progress: Progress | None = None,
+    repeats: int = 0,
 ) -> CrossValidation:
     """Cross-validate a learner: stratified folds, shuffled by seed.
 
@@ -84,6 +90,8 @@ def crossvalidate(
         Number of folds, at least 2.
     progress
         Called with (folds done, folds) after each fold.
+    repeats
+        Shuffles of each feature in each fold, for their importances; 0 for none.
 
     Returns
     -------
@@ -97,13 +105,19 @@ def crossvalidate(
     table = table.labelled()
     score = np.empty(len(table))
     fold = np.empty(len(table), dtype=np.int64)
+    frame = table.features[list(features)]
+    permutation = Permutation(frame, repeats, seed) if repeats else None
     for k, (train, held) in enumerate(_folds(table, folds, seed)):
         model = AutoscanForest(learner, features, seed, jobs).fit(table.take(train))
-        score[held] = model.predict(table.take(held))
+        rows = table.take(held)
+        score[held] = model.predict(rows)
         fold[held] = k
+        if permutation is not None:
+            permutation.add(model.predict, rows.features[list(features)], rows.labels)
         if progress is not None:
             progress(k + 1, folds)
-    return CrossValidation(learner, folds, seed, table, score, fold)
+    importance = permutation.table() if permutation else None
+    return CrossValidation(learner, folds, seed, table, score, fold, importance)
 
 
 def importances(
@@ -118,51 +132,23 @@ def importances(
 ) -> pd.DataFrame:
     """Permutation importance of every feature, on held-out candidates.
 
-    In each fold a feature's values are shuffled among the held-out candidates; its importance is
-    what the AUC and the accuracy lose (Breiman 2001, Machine Learning 45, 5). Features that say
-    the same share their importance: shuffling one leaves the other to the forest.
-
     Parameters
     ----------
-    table, learner, folds, seed, features, jobs
+    table, learner, folds, seed, features, jobs, progress
         As for :func:`crossvalidate`.
     repeats
-        Shuffles of each feature in each fold.
-    progress
-        Called with (folds done, folds) after each fold.
+        Shuffles of each feature in each fold, at least 1.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `feature`, `auc_loss`, `auc_loss_error`, `accuracy_loss`, `accuracy_loss_error`,
-        most important first. The errors are standard errors over folds and repeats; folds share
-        training rows, so they are somewhat too small.
+        See :meth:`rb.models.forest_importance.Permutation.table`.
     """
-    table = table.labelled()
-    rng = np.random.default_rng(seed)
-    losses: dict[str, list[tuple[float, float]]] = {name: [] for name in features}
-    for k, (train, held) in enumerate(_folds(table, folds, seed)):
-        model = AutoscanForest(learner, features, seed, jobs).fit(table.take(train))
-        rows = table.take(held)
-        base = _auc_and_accuracy(rows.labels, model.predict(rows))
-        frame = rows.features[list(features)].copy()
-        for name in features:
-            original = frame[name].to_numpy(copy=True)
-            for _ in range(repeats):
-                frame[name] = rng.permutation(original)
-                found = _auc_and_accuracy(rows.labels, model.predict(frame))
-                losses[name].append((base[0] - found[0], base[1] - found[1]))
-            frame[name] = original
-        if progress is not None:
-            progress(k + 1, folds)
-    rows_out = []
-    for name, values in losses.items():
-        mean = np.mean(values, axis=0)
-        error = np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
-        rows_out.append((name, mean[0], error[0], mean[1], error[1]))
-    columns = ["feature", "auc_loss", "auc_loss_error", "accuracy_loss", "accuracy_loss_error"]
-    result = pd.DataFrame(rows_out, columns=columns)
-    return result.sort_values("auc_loss", ascending=False, ignore_index=True)
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}; an importance needs at least one shuffle")
+    found = crossvalidate(table, learner, folds, seed, features, jobs, progress, repeats)
+    assert found.importance is not None
+    return found.importance
 
 
 def operating_points(
@@ -218,12 +204,6 @@ def operating_points(
             row |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _auc_and_accuracy(labels: np.ndarray, p_real: np.ndarray) -> tuple[float, float]:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(labels == 0, p_real)), float(((p_real < 0.5) == labels).mean())
 
 
 def _folds(table: FeatureTable, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
