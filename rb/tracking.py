@@ -308,20 +308,27 @@ class TrackedRun:
         with self.tracking._alone():
             self.tracking.client.log_inputs(self.run_id, inputs)
 
-    def log_model(self, checkpoint: str | os.PathLike[str]) -> None:
+    def log_model(
+        self, checkpoint: str | os.PathLike[str], columns: Sequence[str] | None = None
+    ) -> None:
         """Log a checkpoint as an MLflow model with a signature: raw stamps in, p_real out.
 
-        The model is loaded by `rb.models.served` from plain weights; nothing is pickled.
+        The model is loaded by `rb.models.served` from plain weights; nothing is pickled. A forest
+        that needs more than stamps takes a table with the features `columns` instead.
         """
         import mlflow
         import numpy as np
         from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
+        from mlflow.types import ColSpec, Schema, TensorSpec
 
         from rb import __version__
 
         signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype("float32"), (-1, 3, 51, 51), "stamps")]),
+            inputs=Schema(
+                [ColSpec("double", name) for name in columns]
+                if columns
+                else [TensorSpec(np.dtype("float32"), (-1, 3, 51, 51), "stamps")]
+            ),
             outputs=Schema([TensorSpec(np.dtype("float32"), (-1,), "p_real")]),
         )
         with mlflow.start_run(run_id=self.run_id):

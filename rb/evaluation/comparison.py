@@ -12,7 +12,10 @@ from rb.evaluation.paired import (
     Comparison,
     Paired,
     compare,
+    compare_if_shared,
     dia_against_nodia,
+    different_sets_sentence,
+    networks_against_forest,
     pair,
     paired_difference,
 )
@@ -30,8 +33,10 @@ __all__ = [
     "comparison_table",
     "dia_against_nodia",
     "difference_image_sentence",
+    "different_sets_sentence",
     "display_rows",
     "mcnemar_sentence",
+    "networks_against_forest",
     "pair",
     "paired_difference",
     "print_comparison",
@@ -102,7 +107,7 @@ def display_rows(
         return [_number(result.cost_of(key), digits) for result in results]
 
     rows = [
-        ("inputs", "images that it sees", [_INPUTS[r.inputs] for r in results]),
+        ("inputs", "images or features that it sees", [_INPUTS[r.inputs] for r in results]),
         ("stamps", "labelled stamps evaluated", [f"{r.n_labelled:,}" for r in results]),
         ("accuracy", "share of right calls at the threshold", percents("accuracy")),
         ("AUC", "area under the ROC curve", [decimal(m["auc"]) for m in metrics]),
@@ -157,10 +162,15 @@ def print_comparison(
     sentences = [f"± and limits: {100 * confidence:g} % intervals."]
     comparison = dia_against_nodia(results, confidence)
     if comparison is None and len(results) == 2:
-        comparison = _compare_if_shared(results[0], results[1], confidence)
-    if comparison is not None:
-        sentences += [mcnemar_sentence(comparison)]
+        comparison = compare_if_shared(results[0], results[1], confidence)
+    tests = [comparison] if comparison is not None else []
+    if len(results) > 2:  # of two, the comparison is there already
+        tests += networks_against_forest(results, confidence)
+    sentences += [mcnemar_sentence(test) for test in tests]
     sentences += [difference_image_sentence(results, confidence)]
+    elsewhere = different_sets_sentence(results)
+    if elsewhere:
+        sentences.append(elsewhere)
     for sentence in sentences:
         console.print(escape(sentence), highlight=False)
 
@@ -254,7 +264,7 @@ def p_value(value: float) -> str:
     return f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 
 
-_INPUTS = {"dia": "diff, srch, tmpl", "nodia": "srch, tmpl"}
+_INPUTS = {"dia": "diff, srch, tmpl", "nodia": "srch, tmpl", "features": "autoscan features"}
 
 
 def _side_by_side(results: Sequence[RunResult], confidence: float) -> Table:
@@ -303,15 +313,6 @@ def _title(results: Sequence[RunResult]) -> str:
 
     sets = sorted({f"{result.data_name} ({result.subset})" for result in results})
     return escape("Evaluated on " + ", ".join(sets))
-
-
-def _compare_if_shared(first: RunResult, second: RunResult, confidence: float) -> Comparison | None:
-    import numpy as np
-
-    if np.intersect1d(first.ids, second.ids).size == 0:
-        return None
-    comparison = compare(first, second, confidence)
-    return comparison if comparison.n else None
 
 
 def _number(value: float, digits: str) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from rb.evaluation.comparison import comparison_table, unique_names
+from rb.evaluation.forest_sections import forest_sections
 from rb.evaluation.report import write_report
 from rb.evaluation.results import RunResult
 from rb.evaluation.sections import save_pictures, standard_sections
@@ -65,12 +66,16 @@ def write_results(
     first = evaluated[0]
     sections = standard_sections(
         results,
-        stamps=lambda wanted: np.asarray(first.stamp_set.stamps[first.rows[wanted]]),
+        # A feature table has candidates, but no stamps to show.
+        stamps=(lambda wanted: np.asarray(first.stamp_set.stamps[first.rows[wanted]]))
+        if first.stamp_set.channels
+        else None,
         properties=_properties(first),
         examples=config["examples"],
     )
     scores = survey_scores(first.stamp_set.columns(SURVEY_SCORES, required=False), first.rows)
     sections += survey_score_sections([e.result for e in evaluated], scores)
+    sections += forest_sections(evaluated, run.tracking)
     save_pictures(sections, folder / "figures")
     tables = {
         f"Time of a prediction by {e.result.name}, ms per stamp": e.timing

@@ -65,6 +65,36 @@ class Comparison:
     auc_p: float
 
 
+def same_set(first: RunResult, second: RunResult) -> bool:
+    """Whether an id means the same candidate in both: their stamp sets have one digest.
+
+    The ids of two sets may coincide by chance, as those of two simulations do.
+    """
+    return first.data_digest == second.data_digest
+
+
+def same_candidates(first: RunResult, second: RunResult) -> bool:
+    """Whether both scored exactly the same candidates, in the same order."""
+    return same_set(first, second) and np.array_equal(first.ids, second.ids)
+
+
+def different_sets_sentence(results: Sequence[RunResult]) -> str | None:
+    """Says that runs were evaluated on different stamp sets; None where they were not."""
+    digests: dict[str, list[str]] = {}
+    for result in results:
+        digests.setdefault(result.data_digest, []).append(result.name)
+    if len(digests) < 2:
+        return None
+    sets = "; ".join(
+        f"{digest.removeprefix('sha256:')[:12] or 'unknown'}: {', '.join(dict.fromkeys(names))}"
+        for digest, names in digests.items()
+    )
+    return (
+        "These runs were evaluated on different stamp sets, so their candidates are not compared "
+        f"one by one (digests {sets}). To compare them, evaluate all on one set with data=…."
+    )
+
+
 def pair(first: RunResult, second: RunResult, require_same: bool = False) -> Paired:
     """Join two runs by stamp id; the stamps that both scored, in the order of the first.
 
@@ -76,11 +106,17 @@ def pair(first: RunResult, second: RunResult, require_same: bool = False) -> Pai
     Raises
     ------
     UserError
-        If no stamp is in both, if `require_same` and some are not, or if the runs give the
-        same stamp different labels.
+        If the runs scored different stamp sets, if no stamp is in both, if `require_same` and
+        some are not, or if the runs give the same stamp different labels.
     """
     import pandas as pd
 
+    if not same_set(first, second):
+        raise UserError(
+            f"{first.name} and {second.name} were evaluated on different stamp sets (digests "
+            f"{first.data_digest[:12]}, {second.data_digest[:12]}), whose ids may coincide by "
+            "chance; evaluate both on the same set with data=…"
+        )
     where = pd.Index(second.ids).get_indexer(pd.Index(first.ids))
     in_both = where >= 0
     common = int(in_both.sum())
@@ -187,13 +223,47 @@ def dia_against_nodia(results: Sequence[RunResult], confidence: float = 0.95) ->
 
     None where one of the two kinds is missing, or they share no labelled stamp.
     """
-    best: dict[str, RunResult] = {}
-    for kind in ("dia", "nodia"):
-        scored = [r for r in results if r.inputs == kind and r.n_labelled]
-        if not scored:
-            return None
-        best[kind] = max(scored, key=lambda r: r.validation_accuracy)
-    if np.intersect1d(best["dia"].ids, best["nodia"].ids).size == 0:
+    best = best_of_each_kind(results)
+    if not {"dia", "nodia"} <= best.keys():
         return None
-    comparison = compare(best["dia"], best["nodia"], confidence)
+    return compare_if_shared(best["dia"], best["nodia"], confidence)
+
+
+def networks_against_forest(
+    results: Sequence[RunResult], confidence: float = 0.95
+) -> list[Comparison]:
+    """The best network of each kind against the best feature forest, chosen by validation.
+
+    Empty where there is no forest, or no network shares a labelled stamp with it.
+    """
+    best = best_of_each_kind(results)
+    if "features" not in best:
+        return []
+    found = [
+        compare_if_shared(best[kind], best["features"], confidence)
+        for kind in ("dia", "nodia")
+        if kind in best
+    ]
+    return [comparison for comparison in found if comparison is not None]
+
+
+def best_of_each_kind(results: Sequence[RunResult]) -> dict[str, RunResult]:
+    """By kind of input: the run with labels that did best in validation."""
+    best: dict[str, RunResult] = {}
+    for result in results:
+        there = best.get(result.inputs)
+        if result.n_labelled and (
+            there is None or result.validation_accuracy > there.validation_accuracy
+        ):
+            best[result.inputs] = result
+    return best
+
+
+def compare_if_shared(
+    first: RunResult, second: RunResult, confidence: float = 0.95
+) -> Comparison | None:
+    """`compare`, or None for runs that share no labelled stamp."""
+    if not same_set(first, second) or np.intersect1d(first.ids, second.ids).size == 0:
+        return None
+    comparison = compare(first, second, confidence)
     return comparison if comparison.n else None

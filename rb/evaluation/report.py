@@ -18,8 +18,10 @@ from rb.evaluation.comparison import (
     decimal,
     dia_against_nodia,
     difference_image_sentence,
+    different_sets_sentence,
     display_rows,
     mcnemar_sentence,
+    networks_against_forest,
     p_value,
     percent,
     unique_names,
@@ -120,6 +122,8 @@ def render_report(
     environment.tests["command"] = lambda text: str(text).startswith(COMMAND)
     labelled = [result for result in results if result.n_labelled]
     comparison = dia_against_nodia(results, confidence)
+    tests = [comparison] if comparison else []
+    tests += networks_against_forest(results, confidence)
     anchors = _anchors(sections)
     return environment.get_template("report.html.j2").render(
         title=title,
@@ -129,8 +133,8 @@ def render_report(
         kept=_at_equal_completeness(results) if comparison else None,
         tiles=_tiles(results, confidence),
         comparison=_comparison(results, confidence) if labelled else None,
-        mcnemar=mcnemar_sentence(comparison) if comparison else None,
-        paired=_paired_table(comparison, confidence) if comparison else None,
+        tests=[(mcnemar_sentence(t), _paired_table(t, confidence)) for t in tests],
+        elsewhere=different_sets_sentence(results),
         sections=list(zip(anchors, sections, strict=True)),
         frames=_frames,
         tables=_frames(tables or {}),
@@ -139,6 +143,13 @@ def render_report(
         confidence=f"{100 * confidence:g} %",
         code_lines=_code_lines,
     )
+
+
+_INPUTS = {
+    "dia": "with the difference image",
+    "nodia": "without the difference image",
+    "features": "on autoscan features",
+}
 
 
 def _tiles(results: Sequence[RunResult], confidence: float) -> list[dict[str, str]]:
@@ -150,9 +161,7 @@ def _tiles(results: Sequence[RunResult], confidence: float) -> list[dict[str, st
             tiles.append(
                 {
                     "name": name,
-                    "inputs": "with the difference image"
-                    if result.inputs == "dia"
-                    else "without the difference image",
+                    "inputs": _INPUTS[result.inputs],
                     "accuracy": percent(metrics["accuracy"]),
                     "auc": decimal(metrics["auc"]),
                 }

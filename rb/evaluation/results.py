@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
+INPUTS = ("dia", "nodia", "features")
 HISTORY_COLUMNS = ("epoch", "train/loss", "train/acc", "val/loss", "val/acc")
 COST_KEYS = (
     "train_cpu_hours",
@@ -46,7 +47,8 @@ class RunResult:
     run_id
         Identifier in the tracking database.
     inputs
-        ``"dia"`` with the difference image, ``"nodia"`` without.
+        ``"dia"`` with the difference image, ``"nodia"`` without, ``"features"`` for a forest on
+        features of both.
     model
         Name of the model configuration.
     data_name, data_digest
@@ -91,8 +93,8 @@ class RunResult:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.inputs not in ("dia", "nodia"):
-            raise ValueError(f"inputs must be 'dia' or 'nodia', not {self.inputs!r}")
+        if self.inputs not in INPUTS:
+            raise ValueError(f"inputs must be one of {', '.join(INPUTS)}, not {self.inputs!r}")
         ids = np.asarray(self.ids)
         if not len(ids) == len(self.labels) == len(self.p_real):
             raise ValueError(

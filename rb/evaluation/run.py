@@ -14,6 +14,7 @@ from rb.console import make_console
 from rb.errors import UserError
 from rb.evaluation.comparison import print_comparison, unique_names
 from rb.evaluation.output import Evaluated, new_folder, write_results
+from rb.evaluation.paired import same_set
 from rb.evaluation.results import RunResult
 from rb.evaluation.scoring import score_runs
 from rb.evaluation.survey_scores import SURVEY_SCORES, agreement, survey_scores
@@ -121,9 +122,12 @@ def _score_table(results: list[RunResult]) -> Table:
     table.add_column("label")
     for name in unique_names(results):
         table.add_column(name, justify="right")
-    columns = [dict(zip(r.ids.tolist(), r.p_real.tolist(), strict=True)) for r in results]
     words = {0: "real", 1: "bogus", -1: "–"}
     first = results[0]
+    columns = [
+        dict(zip(r.ids.tolist(), r.p_real.tolist(), strict=True)) if same_set(r, first) else {}
+        for r in results
+    ]
     for one, label in zip(first.ids.tolist(), first.labels.tolist(), strict=True):
         scores = [f"{c[one]:.4f}" if one in c else "–" for c in columns]
         table.add_row(str(one), words[label], *scores)

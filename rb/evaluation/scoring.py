@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from rb.evaluation.output import Evaluated
 from rb.evaluation.results import RunResult
 from rb.evaluation.select import Candidate, select
 from rb.evaluation.timing import time_prediction
+from rb.models.forest_model import TrainedForest
 from rb.models.package import TrainedModel
 from rb.sources import open_stamps
 from rb.stamps import StampSet
@@ -37,7 +39,7 @@ def score_runs(config: Mapping[str, Any], tracking: Tracking, console: Console) 
     console : Console
         Where progress goes.
     """
-    candidates = select(tracking, config["runs"])
+    candidates = select(tracking, config["runs"], Path(config["paths"]["cache"]))
     other = open_stamps(config["data"]) if config["data"]["name"] else None
     opened: dict[str, StampSet] = {}
     return [score_run(c, other, opened, config, console) for c in candidates]
@@ -108,10 +110,20 @@ def score_run(
     rows = np.sort(rows)
     model = candidate.model
     started = time.perf_counter()
-    p_real = model.score(stamp_set, rows)
+    if isinstance(model, TrainedForest):
+        source = model.source_for(stamp_set)
+        if source != model.features_from:
+            console.print(
+                f"note: {candidate.name} learned from features of the {model.features_from}, those "
+                f"of {stamp_set.name} come from the {source}"
+            )
+        p_real = model.score(stamp_set, rows, console)
+    else:
+        p_real = model.score(stamp_set, rows)
     elapsed = time.perf_counter() - started
     console.print(f"{candidate.name}: {len(rows):,} candidates scored in {elapsed:.1f} s")
-    timing = _time(model, stamp_set, rows) if config["timing"] else None
+    time_it = _time_forest if isinstance(model, TrainedForest) else _time
+    timing = time_it(model, stamp_set, rows) if config["timing"] else None  # type: ignore[arg-type]
     metrics = candidate.metrics or {}
     cost = {
         "train_cpu_hours": metrics.get("cost/train_cpu_hours"),
@@ -151,3 +163,19 @@ def _time(model: TrainedModel, stamp_set: StampSet, rows: np.ndarray) -> pd.Data
     whole = time_prediction(model.p_real, raw, max_seconds=1.5)
     network["ms_per_stamp_with_scaling"] = whole["ms_per_stamp"]
     return network
+
+
+def _time_forest(model: TrainedForest, stamp_set: StampSet, rows: np.ndarray) -> pd.DataFrame:
+    """Time of the trees alone and, where the features come from stamps, with computing them."""
+    some = rows[:1000]
+    features = model.features(stamp_set, some).features
+    trees = time_prediction(
+        lambda index: model.p_real_of_features(features.iloc[index]),
+        np.arange(len(some)),
+        max_seconds=1.5,
+    )
+    if model.source_for(stamp_set) == "stamps":
+        raw = np.asarray(stamp_set.stamps[some])
+        whole = time_prediction(model.p_real, raw, max_seconds=1.5)
+        trees["ms_per_stamp_with_features"] = whole["ms_per_stamp"]
+    return trees

@@ -11,6 +11,7 @@ import numpy as np
 
 from rb.evaluation.comparison import dia_against_nodia, pair, unique_names
 from rb.evaluation.metrics import UNKNOWN
+from rb.evaluation.paired import same_candidates, same_set
 from rb.evaluation.results import RunResult
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def standard_sections(
         shown = _best(shown, _MOST_RUNS)
     labelled = {name: r for name, r in shown.items() if r.n_labelled}
     first = results[0]
-    alike = {name: r for name, r in labelled.items() if np.array_equal(r.ids, first.ids)}
+    alike = {name: r for name, r in labelled.items() if same_candidates(r, first)}
     rows_of = stamps if callable(stamps) or stamps is None else stamps.__getitem__
     sections: list[Section | None]
     if first.n <= SMALL:
@@ -223,7 +224,9 @@ def _training(results: Mapping[str, RunResult]) -> Section | None:
     from rb.figures.curves import curves_figure
 
     histories = {
-        name: r.history for name, r in results.items() if r.history is not None and len(r.history)
+        name: r.history
+        for name, r in results.items()
+        if r.history is not None and len(r.history) and r.inputs != "features"
     }
     if not histories:
         return None
@@ -253,6 +256,7 @@ def _all_stamps(
         {"label": [words[int(label)] for label in first.labels]},
         index=pd.Index(first.ids, name="id"),
     )
+    results = {name: r for name, r in results.items() if same_set(r, first)}
     for name, result in results.items():
         table[name] = pd.Series(result.p_real, index=result.ids).reindex(first.ids).to_numpy()
     if rows_of is None:
@@ -287,7 +291,7 @@ def _rescued(
     from rb.figures.stamps import stamp_page
 
     comparison = dia_against_nodia(results)
-    if comparison is None:
+    if comparison is None or not same_set(comparison.first, first):
         return None
     paired = pair(comparison.first, comparison.second)
     is_real = paired.labels == 0

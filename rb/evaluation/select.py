@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from rb.errors import UserError
+from rb.models.forest_model import SUFFIX, TrainedForest, load_forest
 from rb.models.package import TrainedModel, load_model
 from rb.stamps.scaling import InputSpec
 from rb.tracking import PARENT_TAG, STATE_TAG, SWEEP_TAG, Tracking
@@ -26,15 +27,24 @@ class Candidate:
 
     name: str
     run_id: str
-    model: TrainedModel
+    model: TrainedModel | TrainedForest
     config: dict[str, Any] | None = None
     history: pd.DataFrame | None = None
     metrics: dict[str, float] | None = None
     command: str | None = None
 
 
-def select(tracking: Tracking, runs: Any) -> list[Candidate]:
+def select(tracking: Tracking, runs: Any, cache: Path | None = None) -> list[Candidate]:
     """The models that ``runs`` names, in the order given.
+
+    Parameters
+    ----------
+    tracking : Tracking
+        Where the runs are.
+    runs : str or sequence of str
+        ``latest``, ``best``, IDs, names, files.
+    cache : path, optional
+        Folder where forests keep the features of stamps.
 
     Raises
     ------
@@ -44,10 +54,10 @@ def select(tracking: Tracking, runs: Any) -> list[Candidate]:
     chosen: list[Candidate] = []
     for entry in [runs] if isinstance(runs, str) else list(runs):
         entry = str(entry)
-        if entry.endswith((".h5", ".hdf5", ".keras", ".ckpt")):
-            chosen.append(_from_file(Path(entry)))
+        if entry.endswith((".h5", ".hdf5", ".keras", ".ckpt", SUFFIX)):
+            chosen.append(_from_file(Path(entry), cache))
         else:
-            chosen += [_from_run(tracking, run) for run in _find(tracking, entry)]
+            chosen += [_from_run(tracking, run, cache) for run in _find(tracking, entry)]
     unique = {c.run_id or c.name: c for c in chosen}
     return list(unique.values())
 
@@ -107,15 +117,17 @@ def _finished(runs: list[Run]) -> list[Run]:
     ]
 
 
-def _from_run(tracking: Tracking, run: Run) -> Candidate:
+def _from_run(tracking: Tracking, run: Run, cache: Path | None) -> Candidate:
+    is_forest = run.data.tags.get("inputs") == "features"
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = tracking.artifact(run.info.run_id, "checkpoint/best.ckpt", folder)
+        name = f"checkpoint/best{SUFFIX if is_forest else '.ckpt'}"
+        checkpoint = tracking.artifact(run.info.run_id, name, folder)
         config = tracking.artifact(run.info.run_id, "config.yaml", folder)
         history = tracking.artifact(run.info.run_id, "history.csv", folder)
         return Candidate(
             run.info.run_name,
             run.info.run_id,
-            load_model(checkpoint),
+            load_forest(checkpoint, cache) if is_forest else load_model(checkpoint),
             yaml.safe_load(config.read_text()),
             pd.read_csv(history),
             dict(run.data.metrics),
@@ -123,7 +135,9 @@ def _from_run(tracking: Tracking, run: Run) -> Candidate:
         )
 
 
-def _from_file(path: Path) -> Candidate:
+def _from_file(path: Path, cache: Path | None) -> Candidate:
+    if path.suffix == SUFFIX:
+        return Candidate(path.stem, "", load_forest(path, cache))
     if path.suffix == ".ckpt":
         return Candidate(path.stem, "", load_model(path))
     from rb.models.keras import load_keras

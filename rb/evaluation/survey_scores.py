@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rb.evaluation.comparison import unique_names
+from rb.evaluation.paired import same_candidates
 from rb.evaluation.results import RunResult
 from rb.evaluation.sections import Picture, Section
 
@@ -99,7 +100,7 @@ def survey_score_sections(
 
 def _alike(results: Sequence[RunResult]) -> dict[str, RunResult]:
     """The runs that scored the candidates of the first one, by name."""
-    alike = [r for r in results if np.array_equal(r.ids, results[0].ids)]
+    alike = [r for r in results if same_candidates(r, results[0])]
     return dict(zip(unique_names(alike), alike, strict=True))
 
 

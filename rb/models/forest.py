@@ -107,6 +107,8 @@ class AutoscanForest:
     ----------
     trained_on : str or None
         Digest of the table that it was trained on.
+    facts : dict
+        What its file says besides, JSON types only.
 
     Raises
     ------
@@ -130,6 +132,7 @@ class AutoscanForest:
         self.seed = seed
         self.jobs = jobs
         self.trained_on: str | None = None
+        self.facts: dict[str, Any] = {}
         self.members: list[Any] = []
 
     def fit(self, table: FeatureTable) -> AutoscanForest:
@@ -192,6 +195,11 @@ class AutoscanForest:
             chosen = with_derived(chosen)
         return chosen.to_numpy().clip(-_LARGEST, _LARGEST)
 
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes of all trees of all members."""
+        return sum(_nodes(member) for member in self.members)
+
     def save(self, path: str | Path) -> Path:
         """Write the trained classifier to a file; see :mod:`rb.models.forest_files`."""
         from rb.models.forest_files import save
@@ -204,6 +212,12 @@ class AutoscanForest:
         from rb.models.forest_files import load
 
         return load(Path(path))
+
+
+def _nodes(member: Any) -> int:
+    if hasattr(member, "estimators_"):
+        return sum(tree.tree_.node_count for tree in member.estimators_)
+    return sum(len(tree.nodes) for iteration in member._predictors for tree in iteration)
 
 
 def _choose(

@@ -55,6 +55,7 @@ def save(forest: AutoscanForest, path: Path) -> Path:
         "trained_on": forest.trained_on,
         "members": len(forest.members),
         "scikit_learn": sklearn.__version__,
+        "facts": forest.facts,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +107,10 @@ def load(path: Path) -> AutoscanForest:
                 raise UserError(f"{path}: {_META} makes no sense; train the forest again")
             forest = AutoscanForest(meta["learner"], features, meta["seed"])
             forest.trained_on = meta.get("trained_on")
+            facts = meta.get("facts", {})
+            if not isinstance(facts, dict):
+                raise UserError(f"{path}: {_META} makes no sense; train the forest again")
+            forest.facts = facts
             columns = forest.matrix(_empty(features)).shape[1]
             forest.members = [
                 _member(archive, f"member_{i}.skops", columns, path) for i in range(count)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rb.config import check_training, config_digest
 from rb.console import make_console
 from rb.errors import UserError
+from rb.models.forest_model import FeatureInputs, feature_inputs
 from rb.models.initial import complete_model, load_weights
 from rb.models.package import TrainedModel, load_model
 from rb.sources import open_stamps
@@ -152,8 +153,10 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
         return _fit(saved, stamp_set, split, inputs, run, console, found.info.run_name)
 
 
-def input_spec(config: Mapping[str, Any]) -> InputSpec:
-    """What the configured network is fed."""
+def input_spec(config: Mapping[str, Any]) -> InputSpec | FeatureInputs:
+    """What the configured network, or forest, is fed."""
+    if config["model"].get("learner"):
+        return feature_inputs(config["model"])
     inputs = config["model"]["inputs"]
     unknown = set(inputs) - {"channels", "stacking", "scaling"}
     if unknown:
@@ -204,11 +207,15 @@ def _fit(
     config: dict[str, Any],
     stamp_set: StampSet,
     split: Split,
-    inputs: InputSpec,
+    inputs: InputSpec | FeatureInputs,
     run: TrackedRun,
     console: Console,
     name: str,
 ) -> float:
+    if isinstance(inputs, FeatureInputs):
+        from rb.training.forest import fit_forest
+
+        return fit_forest(config, stamp_set, split, run, console, name)
     import lightning as L
     from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
