@@ -45,7 +45,7 @@ def titles(run: ExplainedRun, index: np.ndarray) -> list[str]:
     columns = share_columns(run.explainer.channels)
     found = []
     for _, row in run.table.iloc[index].iterrows():
-        shares = "   ".join(f"{column} {row[column]:.2f}" for column in columns)
+        shares = "   ".join(f"{c} {row[c]:.2f}" for c in columns if np.isfinite(row[c]))
         call = WORDS.get(row["quadrant"], row["quadrant"])
         found.append(f"{row['id']}   {call}   p_real {row['p_real']:.3f}   {shares}")
     return found

@@ -71,7 +71,7 @@ def _methods(
                     titles(run, index[shown]),
                 ),
                 "Images (left) and their maps by each method; absolute values, the most important "
-                "pixel of a candidate being 1.",
+                "pixel of a candidate being 1. The shares in the headings are those of Saliency.",
                 pixels=True,
             )
         )

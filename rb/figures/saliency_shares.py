@@ -144,7 +144,7 @@ def method_share_figure(
         axes.axhline(1 / max(1, len(channels)), color=MUTED, lw=0.7, ls=":")
         names = [name.replace("_", "\n") for name in shares]
         axes.set_xticks(range(len(names)), names)
-        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xlim(-0.5, max(1, len(names)) - 0.5)
         axes.set_ylim(0, 1.02)
         axes.set_ylabel("mean share of the map")
         axes.grid(axis="x", visible=False)

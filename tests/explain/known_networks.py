@@ -66,7 +66,7 @@ def noise(n: int, seed: int = 0) -> np.ndarray:
 
 def checkpoint(path: Path, channels: tuple[str, ...], seed: int = 3) -> Path:
     """A checkpoint of an untrained network, as `train.py` writes it."""
-    network = {"_target_": "rb.models.cnn.StampCNN", "convolutions": CONVOLUTIONS, "dense": [4]}
+    network = {"_target_": "rb.models.cnn.StampCNN", "convolutions": CONVOLUTIONS, "dense": [16]}
     classifier = Classifier(
         network,
         {"channels": list(channels)},

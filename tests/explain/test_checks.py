@@ -74,7 +74,7 @@ def test_layers_become_random_from_the_last_to_the_first():
 def test_what_the_caller_draws_between_stages_does_not_count():
     network = convolutional().network
     plain = [s.network.state_dict()["layers.0.weight"] for s in cascade(network, 8, 1)][-1]
-    for stage in cascade(network, 8, 1):
+    for stage in cascade(network, 8, 1):  # noqa: B007
         torch.rand(7)
     assert torch.equal(stage.network.state_dict()["layers.0.weight"], plain)
 
