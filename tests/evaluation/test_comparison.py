@@ -18,6 +18,7 @@ from rb.evaluation.comparison import (
     dia_against_nodia,
     difference_image_sentence,
     mcnemar_sentence,
+    networks_against_forest,
     pair,
     percent,
     print_comparison,
@@ -215,3 +216,36 @@ def test_shares_are_written_as_a_person_would(estimate, text):
 
 def test_nothing_to_print():
     assert "No run" in printed([])
+
+
+def test_ids_of_different_sets_are_not_the_same_candidates(capsys):
+    """Two simulated surveys number their candidates alike."""
+    dia = run_result("dia", "dia", n=400)
+    nodia = run_result("nodia", "nodia", n=400, separation=1.5)
+    elsewhere = replace(nodia, data_digest="sha256:5678")
+    with pytest.raises(UserError, match="different stamp sets .digests sha256:1234, sha256:5678"):
+        pair(dia, elsewhere)
+    assert dia_against_nodia([dia, nodia]) is not None
+    assert dia_against_nodia([dia, elsewhere]) is None
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison([dia, elsewhere], console)
+    said = console.file.getvalue()
+    assert "different stamp sets" in said
+    assert "McNemar" not in said
+
+
+def test_networks_are_set_against_the_forest():
+    dia = run_result("dia", "dia", n=400)
+    nodia = run_result("nodia", "nodia", n=400, separation=1.5)
+    forest = run_result("autoscan", "features", n=400, separation=2.5)
+    found = networks_against_forest([forest, nodia, dia])
+    assert [(c.first.name, c.second.name) for c in found] == [
+        ("dia", "autoscan"),
+        ("nodia", "autoscan"),
+    ]
+    assert networks_against_forest([dia, nodia]) == []
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison([dia, nodia, forest], console)
+    said = console.file.getvalue()
+    assert said.count("McNemar's exact test") == 3
+    assert "autoscan features" in said
