@@ -231,8 +231,8 @@ def _figure_3(examples: _Examples, networks: list[_Network]) -> Section:
     )
     if told:
         caption += (
-            f" Above each: label, and what {' and '.join(told)} predicts (0 real, 1 bogus; blue: "
-            "right, orange: wrong)."
+            f" Above each: its label and the prediction of {' and '.join(told)} (0 real, 1 bogus); "
+            "blue where it is right, orange where it is wrong."
         )
     return Section(
         "figure-3",

@@ -1,0 +1,185 @@
+"""The report of the whole paper, from the runs in MLflow: nothing is trained.
+
+Each part says what the paper shows, the paper's number, ours, and the command that made it; a
+part whose runs do not exist says which command makes them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from rb.errors import UserError
+from rb.evaluation.report import COMMAND
+from rb.evaluation.sections import Picture, Section
+from rb.studies.paper_parts import Line, Part
+from rb.studies.paper_runs import SIZES, Experiment, Gathered
+from rb.studies.paper_table1 import table1_part
+from rb.studies.paper_table10 import table10_part
+from rb.studies.paper_values import PAPER
+from rb.studies.paper_variants import (
+    folds_part,
+    longer_part,
+    premade_part,
+    richer_part,
+    scalings_part,
+    stacking_part,
+)
+from rb.tracking import Tracking
+
+_STUDIES = {
+    "figures": ("Data figures", "Figures 1 to 3, 12 and 13: the stamps and their scaling."),
+    "architectures": ("The networks", "Figure 4 and Tables 2 to 9: the networks, layer by layer."),
+    "saliency": (
+        "Where the networks look",
+        "Figures 8 to 11 and 15 to 22: saliency maps and the importance of each image.",
+    ),
+    "cost": ("Cost", "Section 5.2: what training, prediction and difference imaging cost."),
+    "labels": ("Suspicious labels", "Appendix D: about 3 % of the bogus labels are wrong."),
+}
+_FIRST = ("figures", "architectures")  # before the results, as in the paper
+
+_PARTS: tuple[Callable[[Gathered], Part], ...] = (
+    stacking_part,
+    folds_part,
+    table10_part,
+    richer_part,
+    longer_part,
+    premade_part,
+    scalings_part,
+)
+
+
+def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> list[Section]:
+    """All tables and figures of the paper that there are runs for.
+
+    Parameters
+    ----------
+    config : dict
+        As composed from ``conf/evaluate.yaml`` with ``conf/study/paper.yaml``.
+    tracking : Tracking
+        Where the runs are. Test results that are missing are measured and kept with the runs.
+    console : Console
+        Where progress goes.
+
+    Raises
+    ------
+    UserError
+        If a setting is wrong, or `runs` names what does not exist.
+    """
+    settings = config["study"]
+    _check(settings)
+    gathered = Gathered(config, tracking, console)
+    pair = gathered.pair()
+    parts: list[Part] = []
+    for name in settings["studies"]:
+        if name in _FIRST:
+            parts.append(_study(name, gathered, pair, tracking, console))
+    parts.append(table1_part(gathered, pair))
+    for part in _PARTS:
+        console.print(f"{part.__name__.removesuffix('_part')} …")
+        parts.append(part(gathered))
+    for name in settings["studies"]:
+        if name not in _FIRST:
+            parts.append(_study(name, gathered, pair, tracking, console))
+    found = [section for part in parts for section in part.sections]
+    return _distinct([_overview(parts), *found])
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    if settings["size"] not in (None, *SIZES):
+        raise UserError(f"study.size is '{settings['size']}'; choose {', '.join(SIZES)} or null")
+    for name in settings["studies"]:
+        if name not in _STUDIES:
+            raise UserError(f"study.studies: there is no '{name}'; choose of {', '.join(_STUDIES)}")
+
+
+def _overview(parts: list[Part]) -> Section:
+    lines: list[Line] = [line for part in parts for line in part.lines]
+    table = pd.DataFrame(
+        {
+            "paper, DES": [line.paper for line in lines],
+            "here": [line.ours for line in lines],
+            "here: data, test candidates": [line.data or "–" for line in lines],
+        },
+        index=pd.Index([line.what for line in lines], name="what"),
+    )
+    return Section(
+        "overview",
+        "The paper's numbers and ours",
+        [
+            f"Everything that {PAPER} shows, made again. The paper's numbers are those of DES; "
+            "ours are of the data named beside them, and only where both are DES can they be "
+            "expected to agree. ± of ours are intervals of the test set; of cross-validation, "
+            "and of the paper, standard deviations."
+        ],
+        tables={"At a glance": table},
+    )
+
+
+def _study(
+    name: str,
+    gathered: Gathered,
+    pair: Experiment | None,
+    tracking: Tracking,
+    console: Console,
+) -> Part:
+    """The sections of another study, made of the two networks of Table 1."""
+    title, says = _STUDIES[name]
+    config = gathered.config
+    runs: Any = [job.id for job in pair.jobs] if pair else config["runs"]
+    if name == "labels":
+        folds = gathered.experiment("folds")
+        if folds is None:
+            texts = [
+                says,
+                "Not made yet: it takes networks that have not seen the candidates.",
+                f"{COMMAND}python train.py experiment=folds size=small",
+                f"{COMMAND}python evaluate.py study=labels",
+            ]
+            return Part([Section(name, title, texts)])
+        runs = [job.id for job in folds.jobs]
+    command = f"{COMMAND}python evaluate.py study={name}"
+    module = f"rb.studies.{name}"
+    settings = config["study"].get(name)
+    if importlib.util.find_spec(module) is None or settings is None:
+        return Part([Section(name, title, [says, "There is no such study in this version."])])
+    console.print(f"{name} …")
+    if name == "labels":
+        # The user's own table of suspects, which verdicts may belong to, is left alone.
+        settings = dict(settings) | {"table": f"{config['report']}/data/suspects.parquet"}
+    given = dict(config) | {"study": settings, "runs": runs, "subset": None, "threshold": None}
+    try:
+        found = importlib.import_module(module).sections(given, tracking, console)
+    except UserError as error:
+        return Part([Section(name, title, [says, f"Not made: {error}", command])])
+    return Part(
+        [
+            replace(
+                section,
+                key=section.key if section.key.startswith(name[:-1]) else f"{name}-{section.key}",
+                paragraphs=[*section.paragraphs, command],
+            )
+            for section in found
+        ]
+    )
+
+
+def _distinct(sections: list[Section]) -> list[Section]:
+    """The sections with pictures that share no file name."""
+    taken: set[str] = set()
+    found = []
+    for section in sections:
+        pictures: list[Picture] = []
+        for picture in section.pictures:
+            key = picture.key if picture.key not in taken else f"{section.key}_{picture.key}"
+            taken.add(key)
+            pictures.append(replace(picture, key=key))
+        found.append(replace(section, pictures=pictures))
+    return found
