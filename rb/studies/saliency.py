@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from torch import nn
 
 from rb.errors import UserError
 from rb.evaluation.comparison import unique_names
@@ -31,6 +30,7 @@ from rb.explain.settings import SaliencySettings, read_settings
 from rb.explain.shares import CALLS, QUADRANT_NAMES, share_columns, shares_table
 from rb.explain.winners import win_counts, winner_table
 from rb.files import write_whole
+from rb.models.package import TrainedModel
 from rb.tracking import Tracking
 
 _GALLERIES = {  # figure numbers of the paper: with and without the difference image
@@ -60,8 +60,8 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     names = unique_names([one.result for one in evaluated])
     runs = []
     for name, one in zip(names, evaluated, strict=True):
-        network = getattr(one.candidate.model, "network", None)
-        if not isinstance(network, nn.Module):
+        model = one.candidate.model
+        if not isinstance(model, TrainedModel):
             console.print(f"{name}: left out, for it is no network and has no derivatives")
             continue
         runs.append(_measure(name, one, settings, config, console))
