@@ -68,7 +68,8 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
     Two jobs with the same digest are the same job: names, places, numbers of processes and
     how an experiment puts its settings together are left out. So is what is null, which is the
-    same as a setting that does not exist: digests outlive settings that are added later.
+    same as a setting that does not exist: digests outlive settings that are added later. A
+    table of labels counts by its content.
 
     Parameters
     ----------
@@ -80,6 +81,9 @@ def config_digest(config: Mapping[str, Any]) -> str:
         for key, value in flat(config)
         if value is not None and not any(key == k or key.startswith(k + ".") for k in _NO_RESULT)
     }
+    labels = kept.get("data.labels")
+    if labels is not None and Path(str(labels)).is_file():
+        kept["data.labels"] = hashlib.sha256(Path(str(labels)).read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 

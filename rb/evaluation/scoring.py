@@ -72,7 +72,8 @@ def score_run(
     UserError
         If the stamp set is not known, not the one trained on, or the subset is empty.
     """
-    trained_on = (candidate.model.facts.get("training_set") or {}).get("digest")
+    training_set = candidate.model.facts.get("training_set") or {}
+    trained_on = training_set.get("digest")
     if other is not None:
         stamp_set = other
     else:
@@ -81,29 +82,26 @@ def score_run(
                 f"runs: {candidate.name} is a file, so its stamp set is not known; "
                 "name one with data=…"
             )
-        key = str(candidate.config["data"])
-        if key not in opened:
-            opened[key] = open_stamps(candidate.config["data"])
-        stamp_set = opened[key]
-        if trained_on and trained_on != stamp_set.digest:
-            raise UserError(
-                f"run {candidate.name}: trained on a stamp set with digest {trained_on[:12]}, the "
-                f"one found has {stamp_set.digest[:12]}; restore the data or name other with data=…"
-            )
+        stamp_set = _own_set(candidate, opened)
     own = trained_on == stamp_set.digest
-    subset = config["subset"] or ("test" if own else "all")
+    # The same stamps under other labels: what was held out is what its own labels held out.
+    relabelled = not own and training_set.get("stamps_digest") == stamp_set.stamps_digest
+    subset = config["subset"] or ("test" if own or relabelled else "all")
     rows = np.arange(len(stamp_set))
     if subset != "all":
-        split = candidate.config["split"] if own and candidate.config else None
+        split = candidate.config["split"] if (own or relabelled) and candidate.config else None
         if split is None:
             raise UserError(
                 f"subset={subset}: {candidate.name} has no split of {stamp_set.path.name}; "
                 "use subset=all"
             )
-        rows = make_split(stamp_set.labels, stamp_set.groups, **split)[subset]
+        labels = stamp_set.labels
+        if relabelled:
+            labels = _own_set(candidate, opened).labels
+        rows = make_split(labels, stamp_set.groups, **split)[subset]
         if not len(rows):
             raise UserError(f"subset={subset}: the split of {candidate.name} leaves it empty")
-    elif own:
+    elif own or relabelled:
         console.print(
             f"note: {candidate.name} is evaluated on all of its own stamp set, training included"
         )
@@ -152,6 +150,22 @@ def score_run(
         settings=candidate.config or {},
     )
     return Evaluated(candidate, result, stamp_set, rows, own and subset == "test", timing)
+
+
+def _own_set(candidate: Candidate, opened: dict[str, StampSet]) -> StampSet:
+    """The stamp set that a run was trained on, with the labels of then."""
+    assert candidate.config is not None
+    key = str(candidate.config["data"])
+    if key not in opened:
+        opened[key] = open_stamps(candidate.config["data"])
+    found = opened[key].digest
+    trained_on = (candidate.model.facts.get("training_set") or {}).get("digest")
+    if trained_on and trained_on != found:
+        raise UserError(
+            f"run {candidate.name}: trained on a stamp set with digest {trained_on[:12]}, the "
+            f"one found has {found[:12]}; restore the data or name other with data=…"
+        )
+    return opened[key]
 
 
 def _time(model: TrainedModel, stamp_set: StampSet, rows: np.ndarray) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +36,14 @@ class RelabelledSet(StampSet):
     """
 
     def __init__(self, base: StampSet, table: Path, verdicts: pd.DataFrame) -> None:
-        super().__init__(base.path, dict(base.meta), base.stamps)
         rows, given = _matched(base, table, verdicts)
         before = base.labels
         after = before.copy()
         after[rows] = given
-        self._given = after
         turned = after != before
+        self._base = base
+        self._given = after
+        self.path = base.path
         self.labels_facts: dict[str, Any] = {
             "table": str(table.absolute()),
             "digest": digest_of(verdicts),
@@ -51,15 +53,30 @@ class RelabelledSet(StampSet):
             "n_to_unknown": int(np.sum(turned & (after == UNKNOWN))),
             "n_unknown_to_known": int(np.sum(turned & (before == UNKNOWN))),
         }
-        self.meta["labels"] = self.labels_facts
+        self.meta = base.meta | {"labels": self.labels_facts}
+
+    @property
+    def stamps(self) -> np.ndarray:  # type: ignore[override]
+        """The stamps of the set underneath."""
+        return self._base.stamps
+
+    @cached_property
+    def catalogue(self) -> pd.DataFrame:
+        """One row a stamp; ``label`` is that after the table."""
+        return self._relabelled(self._base.catalogue)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the catalogue's columns."""
+        return self._base.column_names
 
     def columns(self, names: Sequence[str], required: bool = True) -> pd.DataFrame:
         """Some columns of the catalogue; ``label`` is that after the table."""
-        return self._relabelled(super().columns(names, required))
+        return self._relabelled(self._base.columns(names, required))
 
-    def _checked(self, catalogue: pd.DataFrame) -> pd.DataFrame:
-        # What the catalogue and the labels are read through.
-        return self._relabelled(super()._checked(catalogue))
+    @cached_property
+    def _identity(self) -> pd.DataFrame:
+        return self._relabelled(self._base._identity)
 
     def _relabelled(self, part: pd.DataFrame) -> pd.DataFrame:
         import pandas as pd
@@ -68,6 +85,9 @@ class RelabelledSet(StampSet):
             return part
         label = pd.arrays.IntegerArray(self._given.copy(), self._given == UNKNOWN)
         return part.assign(label=label)
+
+    def __len__(self) -> int:
+        return len(self._base)
 
     @property
     def digest(self) -> str:

@@ -30,8 +30,8 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     Raises
     ------
     UserError
-        If a run would be asked about candidates that it was trained on, the runs belong to
-        different stamp sets, or nothing is labelled.
+        If runs are to be asked about candidates that they were trained on, belong to different
+        stamp sets, or nothing is labelled.
     """
     settings = config["study"]
     pictures = settings["pictures"]
@@ -77,13 +77,7 @@ def _one_set(evaluated: list[Evaluated]) -> StampSet:
                 f"runs: {name} and {first.candidate.name} belong to different stamp sets or "
                 "labels; name the runs of one sweep"
             )
-        if one.result.subset != "test" and _trained_on(one) == one.stamp_set.digest:
-            raise UserError(f"runs: {name} was trained on these candidates; use a k-fold sweep")
     return first.stamp_set
-
-
-def _trained_on(one: Evaluated) -> str | None:
-    return (one.candidate.model.facts.get("training_set") or {}).get("digest")
 
 
 def _coverage(evaluated: list[Evaluated], n: int, n_labelled: int) -> str:

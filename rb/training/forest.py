@@ -87,6 +87,7 @@ def fit_forest(
             "name": stamp_set.name,
             "source": stamp_set.meta["source"],
             "digest": stamp_set.digest,
+            "stamps_digest": stamp_set.stamps_digest,
             "split_digest": split.digest(stamp_set.ids),
             "n_train": n_train,
         },

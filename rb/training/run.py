@@ -199,6 +199,11 @@ def _log_data(run: TrackedRun, stamp_set: StampSet, split: Split) -> None:
         ids = np.concatenate([stamp_set.ids[split[s]] for s in SUBSETS])
         pd.DataFrame({"id": ids, "subset": subsets}).to_parquet(file, index=False)
         run.log_file(file)
+    labels = stamp_set.meta.get("labels")
+    if labels:
+        run.log_json(labels, "labels.json")
+        run.log_file(labels["table"], "labels")
+        run.tag({"labels.digest": labels["digest"]})
     # Last, because a run with this tag has all of its data facts.
     run.tag({"data.digest": stamp_set.digest, "split.digest": split.digest(stamp_set.ids)})
 
@@ -248,6 +253,7 @@ def _fit(
                 "name": stamp_set.name,
                 "source": stamp_set.meta["source"],
                 "digest": stamp_set.digest,
+                "stamps_digest": stamp_set.stamps_digest,
                 "split_digest": split.digest(stamp_set.ids),
                 "n_train": len(split.train),
             },

@@ -125,7 +125,7 @@ def test_the_order_of_inspectors_does_not_matter(three):
 
 
 def test_agreement_by_hand(tmp_path):
-    # Cohen's kappa: agreement .7 of 20, by chance .5 · .6 + .5 · .4 = .5, so .4.
+    # Ada calls half of 20 real, Bo 12; they agree on 16. By chance it would be 10.
     for k in range(20):
         say(tmp_path, "Ada", **{f"c{k}": "real" if k < 10 else "bogus"})
         say(tmp_path, "Bo", **{f"c{k}": "real" if k < 9 or k > 16 else "bogus"})

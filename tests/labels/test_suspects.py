@@ -123,7 +123,37 @@ def test_the_study_ranks_what_the_folds_have_not_seen(folds):
 
 
 @pytest.mark.slow
-def test_scores_of_candidates_trained_on_under_other_labels_are_refused(folds):
+def test_runs_are_asked_about_what_they_have_not_seen_under_other_labels_too(folds):
     root, ids = folds
-    with pytest.raises(UserError, match="was trained on these candidates"):
-        study(root, f"runs=[{ids[0]}]", "data=stamps", f"data.path={root / 'set'}")
+    said = study(root, f"runs=[{ids[0]}]", "data=stamps", f"data.path={root / 'set'}")
+    assert "40 of 120 labelled candidates" in said
+    table = read_suspects(root / "labels" / "suspects.parquet")
+    given = table.set_index("id")["label"]
+    assert all(label == int(i) % 2 for i, label in given.items())
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_labels_that_it_was_trained_on(folds, tmp_path):
+    from rb.tracking import Tracking
+
+    root, ids = folds
+    tracking = Tracking(None, root / "mlruns", "rb")
+    run = tracking.find(ids[0])
+    assert len(run.data.tags["labels.digest"]) == 64
+    table = tracking.artifact(ids[0], "labels/wrong.parquet", tmp_path)
+    assert pd.read_parquet(table)["id"].tolist() == [1010, 1011]
+    assert run.data.params["data.labels"] == str(root / "wrong.parquet")
+
+
+def test_jobs_with_other_labels_are_other_jobs(tmp_path):
+    """A sweep must not take a job for done because its table has the same name."""
+    from rb.config import config_digest
+
+    table = tmp_path / "v.csv"
+    digests = set()
+    for content in ("id,verdict\n1,0\n", "id,verdict\n1,1\n"):
+        table.write_text(content)
+        digests.add(config_digest({"data": {"name": "stamps", "labels": str(table)}}))
+    table.rename(tmp_path / "w.csv")
+    digests.add(config_digest({"data": {"name": "stamps", "labels": str(tmp_path / "w.csv")}}))
+    assert len(digests) == 2
