@@ -147,7 +147,8 @@ class SweepBoard:
         with self._lock:
             rows = list(self._rows)
         most = max(3, min(_MOST_ROWS, self.console.height - 10))
-        return Group(terminal_table(rows[-most:]), f"{self.label}: {self.summary()}")
+        line = f"{self.label}: {self.summary()}"
+        return Group(terminal_table(rows[-most:]), line) if rows else line
 
 
 def best_of(rows: Sequence[Row]) -> Row | None:
