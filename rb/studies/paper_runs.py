@@ -183,7 +183,7 @@ class Gathered:
             ]
             if jobs:
                 command = run.data.tags.get("rb.command")
-                left = len(every) - len(jobs) if not source else 0
+                left = sum(job.info.status != "FINISHED" for job in every)
                 best = rank, Experiment(name, size, command, _distinct(jobs), left)
         return best[1] if best else None
 
@@ -238,7 +238,9 @@ class Gathered:
             candidate = select(self._tracking, job.id)[0]
             settings = dict(self.config) | {"subset": subset, "threshold": None, "timing": timing}
             found = score_run(candidate, None, self._opened, settings, self._console)
-            if subset == "test":
+            kept = job.run.data.metrics.keys()
+            news = "test/accuracy" not in kept or (timing and "cost/ms_per_stamp" not in kept)
+            if subset == "test" and news:
                 log_to_run(TrackedRun(self._tracking, job.id), found, self.confidence)
             self._evaluated[key] = found
         return self._evaluated[key]
