@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rb.tracking import TrackedRun
+from rb.training.cpu_time import cpu_seconds
 
 _METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
-
-
-def cpu_seconds() -> float:
-    """User and system time of this process and of its children that have ended."""
-    own, children = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 class SavePoints(Checkpoint):

@@ -24,7 +24,7 @@ from rb.models.forest_model import SUFFIX
 from rb.stamps import StampSet
 from rb.stamps.splits import Split
 from rb.tracking import TrackedRun
-from rb.training.callbacks import cpu_seconds
+from rb.training.cpu_time import cpu_seconds
 
 _THRESHOLD = 0.5
 LABELS = "0 real, 1 bogus; positive = real; p_real = probability of class 0"
