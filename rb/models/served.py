@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ class ServedModel:
         Parameters
         ----------
         stamps
-            Raw stamps (N, 3, 51, 51) in the order diff, srch, tmpl; for a forest, also a
-            DataFrame with its features as columns.
+            Raw stamps (N, 3, 51, 51) in the order diff, srch, tmpl, or a mapping that holds them
+            as ``stamps``, which is what MLflow makes of them; for a forest, also a DataFrame with
+            its features as columns.
         """
+        if isinstance(stamps, Mapping):
+            stamps = stamps["stamps"]
         if isinstance(stamps, pd.DataFrame) and isinstance(self.model, TrainedForest):
             return self.model.p_real_of_features(stamps).astype(np.float32)
         return self.model.p_real(np.asarray(stamps, dtype=np.float32)).astype(np.float32)
