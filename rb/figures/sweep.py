@@ -284,8 +284,9 @@ def _colours(values: np.ndarray) -> tuple[Colormap, Normalize]:
 
     whole = matplotlib.colormaps["cividis_r"]
     cut = LinearSegmentedColormap.from_list("cividis_r_cut", whole(np.linspace(0.08, 1, 256)))
-    cut.set_bad("#EEEEEE")
-    return cut, Normalize(np.nanmin(values), max(np.nanmax(values), np.nanmin(values) + 1e-9))
+    return cut.with_extremes(bad="#EEEEEE"), Normalize(
+        np.nanmin(values), max(np.nanmax(values), np.nanmin(values) + 1e-9)
+    )
 
 
 def _numeric(column: pd.Series) -> bool:
