@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rb.errors import UserError
-from rb.evaluation.comparison import unique_names
+from rb.evaluation.comparison import percent, unique_names
+from rb.evaluation.intervals import Estimate
 from rb.evaluation.sections import Picture, Section
 from rb.models.forest_evaluation import operating_points
 from rb.models.forest_model import TrainedForest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rb.evaluation.output import Evaluated
     from rb.tracking import Tracking
 
+_RATES = {"mdr": "MDR (real missed)", "fpr": "FPR (bogus let through)", "accuracy": "accuracy"}
 _MOST = 15  # features in the table; the picture has all
 
 
@@ -80,10 +82,19 @@ def _section(name: str, one: Evaluated, tracking: Tracking) -> Section | None:
         )
     if {0, 1} <= set(result.labels.tolist()):
         points = operating_points(result.labels, result.p_real)
-        tables["Operating points on these candidates, as in Goldstein et al. (2015)"] = points
+        title = "Operating points on these candidates, as in Goldstein et al. (2015)"
+        tables[title] = pd.DataFrame(
+            {"chosen by": points["chosen_by"], "threshold": points["threshold"]}
+            | {words: _percents(points, key) for key, words in _RATES.items()}
+        )
     if not tables:
         return None
     return Section(f"forest-{name}", f"Features: {name}", paragraphs, pictures, tables)
+
+
+def _percents(points: pd.DataFrame, key: str) -> list[str]:
+    values = points[[key, f"{key}_low", f"{key}_high"]].to_numpy(dtype=float)
+    return [percent(Estimate(*row)) for row in values.tolist()]
 
 
 def _with_limits(metrics: dict[str, float], key: str) -> str:

@@ -110,7 +110,8 @@ def standard_sections(
         ]
         if rows_of is not None and examples > 0:
             sections.append(_rescued(results, first, rows_of, examples, seed))
-            chosen = _best(alike, _EXAMPLES_OF, one_of_each_kind=True)
+            networks = {name: r for name, r in alike.items() if r.inputs != "features"}
+            chosen = _best(networks or alike, _EXAMPLES_OF, one_of_each_kind=True)
             sections += [
                 _examples(name, result, rows_of, examples, seed) for name, result in chosen.items()
             ]
