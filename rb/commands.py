@@ -67,7 +67,7 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        message = _configuration_message(error)
+        message = configuration_message(error)
         if message is None:
             raise
         fail(message)
@@ -119,7 +119,7 @@ def raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:
     raise Interrupted(signum)
 
 
-def _configuration_message(error: Exception) -> str | None:
+def configuration_message(error: Exception) -> str | None:
     """One line for what Hydra and OmegaConf raise; None if it is not about configuration."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

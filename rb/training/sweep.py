@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from rb.commands import Interrupted, at_failure, fail, job_failed
+from rb.commands import Interrupted, at_failure, configuration_message, fail, job_failed
 from rb.config import register_resolvers
 from rb.errors import UserError
 from rb.training.sweep_keys import SWEPT_VARIABLE, announce, n_jobs, sweep_key, swept
@@ -55,7 +55,10 @@ class SweepParent(Callback):
             self._open(config)
         except UserError as error:
             fail(str(error))
-        except Exception:
+        except Exception as error:
+            message = configuration_message(error)
+            if message is not None:
+                fail(message)
             traceback.print_exc()
             sys.exit(1)
 
@@ -223,7 +226,7 @@ class SweepParent(Callback):
 def _name(experiment: str | None, size: DictConfig | None, keys: dict[str, str]) -> str:
     if experiment:
         return f"{experiment} ({size['name']})" if size else experiment
-    told = " ".join(f"{key}={values}" for key, values in keys.items())
+    told = " ".join(f"{key}={values}" for key, values in keys.items()) or "one job"
     return "sweep: " + (told if len(told) <= 120 else told[:119] + "…")
 
 
