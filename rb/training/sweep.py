@@ -197,6 +197,7 @@ class SweepParent(Callback):
             if not job.done():
                 job.cancel()
         self._reap(all_of_them=bool(self._submitted))
+        self._board.update()
         print(self._board.summary(estimate=False), file=sys.stderr)
         if isinstance(error, Interrupted):
             print("the same command takes this sweep up where it stopped", file=sys.stderr)
