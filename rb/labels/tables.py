@@ -40,7 +40,7 @@ def read_table(path: Path, what: str) -> pd.DataFrame:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
-            table = pd.read_csv(path, comment="#", dtype={"id": str})
+            table = pd.read_csv(path, comment="#", dtype={"id": str, "stamp": str})
     except FileNotFoundError:
         raise UserError(
             f"{what}: {path} does not exist; give a table with id and verdict"

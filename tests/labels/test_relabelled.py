@@ -134,6 +134,12 @@ def test_a_mark_tells_stamps_apart(stamp_set, tmp_path):
     assert opened(stamp_set, table).labels[7] == 0
 
 
+def test_a_mark_of_digits_stays_text_in_csv(tmp_path):
+    table = tmp_path / "v.csv"
+    table.write_text("id,verdict,stamp\n1,0,00000012\n2,1,12345e07\n")
+    assert read_verdicts(table)["stamp"].tolist() == ["00000012", "12345e07"]
+
+
 def test_identifiers_are_the_same_however_they_are_written():
     assert as_text(np.array([17.0, 18.0])).tolist() == ["17", "18"]
     assert as_text(np.array([" 17", "ztf-1"])).tolist() == ["17", "ztf-1"]
