@@ -58,6 +58,7 @@ class Tracking:
         # MLflow greets users and asks for telemetry; a command line tool should do neither.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         import mlflow
         from mlflow.exceptions import MlflowException
 
