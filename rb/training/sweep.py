@@ -199,7 +199,7 @@ class SweepParent(Callback):
         self._reap(all_of_them=bool(self._submitted))
         self._board.update()
         print(self._board.summary(estimate=False), file=sys.stderr)
-        if isinstance(error, Interrupted):
+        if isinstance(error, Interrupted) or self._tracking.runs(parent=self._run.run_id):
             print("the same command takes this sweep up where it stopped", file=sys.stderr)
         self._close(error)
 

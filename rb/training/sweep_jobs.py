@@ -80,7 +80,8 @@ def _done(config: DictConfig, number: int, overrides: list[str]) -> float | None
     from rb.tracking import PARENT_VARIABLE, Tracking
 
     tracking = Tracking(config.tracking.uri, config.paths.runs, config.tracking.experiment)
-    job = _Job(number, job_name(overrides), overrides, os.environ[PARENT_VARIABLE], tracking)
+    name = job_name(overrides) or str(config.model.name)
+    job = _Job(number, name, overrides, os.environ[PARENT_VARIABLE], tracking)
     try:
         job.settings = _settings(config)
         check_training(job.settings)

@@ -76,8 +76,8 @@ def announce(keys: Sequence[str]) -> None:
 
 
 def job_name(overrides: Sequence[str]) -> str:
-    """Name of a sweep's job: the settings that tell it from its siblings."""
-    return " ".join(_shown(o.removeprefix("model=")) for o in _own(overrides)) or "job"
+    """Name of a sweep's job: the settings that tell it from its siblings, if any do."""
+    return " ".join(_shown(o.removeprefix("model=")) for o in _own(overrides))
 
 
 def job_values(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
