@@ -153,7 +153,8 @@ def _plane(table: pd.DataFrame, axes: Sequence[str], value: str, label: str) -> 
     # The setting with more values lies along the longer side of the page.
     x, y = sorted(axes, key=lambda a: -table[a].astype(str).nunique())
     columns, lines = _values(table[x]), _values(table[y])
-    if len(columns) * len(lines) > 4 * len(table):
+    drawn = any(_numeric(table[a]) and table[a].nunique() == len(table) for a in axes)
+    if drawn or len(columns) * len(lines) > 4 * len(table):
         return _scatter(table, x, y, value, label)
     grid = np.full((len(lines), len(columns)), np.nan)
     for i, one in enumerate(lines):
@@ -162,7 +163,7 @@ def _plane(table: pd.DataFrame, axes: Sequence[str], value: str, label: str) -> 
             if len(here):
                 grid[i, j] = here.mean()
     width = min(PAGE_WIDTH, max(COLUMN_WIDTH, 1.6 + 0.48 * len(columns)))
-    figure = new_figure(width, 1.1 + 0.36 * len(lines))
+    figure = new_figure(width, max(2.2, 1.1 + 0.36 * len(lines)))
     panel = figure.subplots()
     colours, norm = _colours(grid)
     image = panel.imshow(grid, cmap=colours, norm=norm, aspect="auto")
@@ -192,6 +193,8 @@ def _plane(table: pd.DataFrame, axes: Sequence[str], value: str, label: str) -> 
 
 
 def _scatter(table: pd.DataFrame, x: str, y: str, value: str, label: str) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(COLUMN_WIDTH, 2.8)
     panel = figure.subplots()
     result = table[value].to_numpy(dtype=float)
@@ -202,6 +205,8 @@ def _scatter(table: pd.DataFrame, x: str, y: str, value: str, label: str) -> Fig
             places.append(table[axis].to_numpy(dtype=float))
             if _log(places[-1]):
                 panel.set(**{f"{one}scale": "log"})
+            else:
+                (panel.xaxis if one == "x" else panel.yaxis).set_major_locator(MaxNLocator(4))
         else:
             names = _values(table[axis])
             places.append(np.array([names.index(_said(v)) for v in table[axis]], dtype=float))
