@@ -87,8 +87,6 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
         if stamp_set is None or not isinstance(candidate.model, TrainedModel):
             console.print(f"{name}: no network with stamps at hand; not timed")
             continue
-        if not stamp_set.channels or not len(stamp_set):
-            continue
         one = _Timed(
             name, candidate.model.inputs.kind, _time(candidate.model, stamp_set, study, batches)
         )
