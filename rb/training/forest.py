@@ -111,8 +111,9 @@ def fit_forest(
     checkpoint = forest.save(folder / f"best{SUFFIX}")
     run.log_file(checkpoint, "checkpoint")
     run.log_model(checkpoint, None if set(columns) <= set(FEATURES_FROM_STAMP) else columns)
+    what = "val/acc" if len(val) else "accuracy on the folds"
     console.print(
-        f"{name}: val/acc {best:.4f}, {forest.n_nodes:,} nodes, {cost['cost/train_wall_s']:.1f} s"
+        f"{name}: {what} {best:.4f}, {forest.n_nodes:,} nodes, {cost['cost/train_wall_s']:.1f} s"
     )
     return best
 
