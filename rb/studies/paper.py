@@ -158,12 +158,13 @@ def _study(
     try:
         found = importlib.import_module(module).sections(given, tracking, console)
     except UserError as error:
-        return Part([Section(name, title, [says, f"Not made: {error}", command])])
+        reason = str(error).replace("study.", f"study.{name}.")  # where the setting is here
+        return Part([Section(name, title, [says, f"Not made: {reason}", command])])
     return Part(
         [
             replace(
                 section,
-                key=section.key if section.key.startswith(name[:-1]) else f"{name}-{section.key}",
+                key=section.key if name == "figures" else f"{name}-{section.key}",
                 paragraphs=[*section.paragraphs, command],
             )
             for section in found

@@ -108,7 +108,7 @@ class Experiment:
         if self.size == "toy":
             text += " At toy size the numbers mean nothing."
         if self.unfinished:
-            text += f" {self.unfinished} of its jobs have not finished."
+            text += f" Jobs that have not finished: {self.unfinished}."
         return text
 
     @property

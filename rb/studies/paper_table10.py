@@ -136,7 +136,7 @@ def _settings(rows: list[Setting]) -> pd.DataFrame:
 
 
 def _command(experiment: str) -> str:
-    return f"python train.py experiment={experiment}"
+    return f"python train.py experiment={experiment} size=small"
 
 
 def _heat_map(grids: dict[str, dict[Setting, float]]) -> Figure:

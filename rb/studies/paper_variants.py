@@ -40,16 +40,23 @@ def stacking_part(gathered: Gathered) -> Part:
     found = gathered.experiment("stacking")
     if found is None:
         return missing("figure-14", title, says, "stacking", what, paper)
+    jobs = sorted(found.jobs, key=_stacked, reverse=True)  # as the paper: side by side first
+    jobs.sort(key=lambda job: job.kind)
     try:
-        results = {_stacked(job): gathered.result(job) for job in found.jobs}
+        results = {_stacked(job): gathered.result(job) for job in jobs}
     except UserError as error:
         reason = f"Its runs cannot be scored: {error}"
         return missing("figure-14", title, says, "stacking", what, paper, reason)
     from rb.figures.confusion import confusion_figure
 
-    table = _table(gathered, found.jobs, {"network": [_stacked(job) for job in found.jobs]})
-    texts, lines = [says], []
+    table = _table(gathered, jobs, {"network": [_stacked(job) for job in jobs]})
+    texts, lines, pictures = [says], [], []
     for kind, name in KINDS.items():
+        matrices = {n: r.confusion() for n, r in results.items() if r.inputs == kind}
+        if matrices:
+            caption = f"{name}: confusion matrices on the test set, shares of a true label."
+            picture = Picture(f"figure_14_confusion_{kind}", confusion_figure(matrices), caption)
+            pictures.append(picture)
         pair = [results.get(f"{name}, {stacking}") for stacking in ("depth", "horizontal")]
         if pair[0] is None or pair[1] is None:
             continue
@@ -62,13 +69,8 @@ def stacking_part(gathered: Gathered) -> Part:
         told = paper if kind == "dia" else "no improvement"
         ours = f"TN {_points(test.tnr)}, accuracy {_points(test.accuracy)}"
         lines.append(Line(f"{name}: depth minus horizontal (Figure 14)", told, ours, found.data))
-    picture = Picture(
-        "figure_14_confusion",
-        confusion_figure({name: r.confusion() for name, r in results.items()}),
-        "Confusion matrices on the test set; percentages are shares of a true label.",
-    )
     return Part(
-        [section("figure-14", title, found, texts, [picture], {"By stacking": table})],
+        [section("figure-14", title, found, texts, pictures, {"By stacking": table})],
         lines or [Line(what, paper, "only one of the two", found.data)],
     )
 
@@ -104,6 +106,7 @@ def folds_part(gathered: Gathered) -> Part:
             continue
         wanted = jobs[0].number("split.folds")
         ours = f"{100 * known.mean():.2f} ± {100 * known.std(ddof=1):.2f} %"
+        name = KINDS.get(name, name)
         texts.append(
             f"{name}, {known.size} of {wanted} folds: {ours} (mean ± sd of the folds, which holds "
             "the scatter of training as well as that of the test sets; each candidate is in one)."
@@ -172,7 +175,12 @@ def longer_part(gathered: Gathered) -> Part:
     jobs = sorted(found.jobs, key=lambda job: job.metric("epochs"))
     names = [f"{number(job.metric('epochs'), 4)} epochs" for job in jobs]
     table = _table(
-        gathered, jobs, {"trained": names, "best epoch": [_best_epoch(job) for job in jobs]}
+        gathered,
+        jobs,
+        {
+            "trained": names,
+            "best epoch, from 0": [number(job.metric("best/epoch"), 4) for job in jobs],
+        },
     )
     ours = "; ".join(
         f"{name} {own(gathered.accuracy(job))}" for name, job in zip(names, jobs, strict=True)
@@ -190,11 +198,6 @@ def longer_part(gathered: Gathered) -> Part:
         ],
         [Line(what, "no gain", ours, found.data)],
     )
-
-
-def _best_epoch(job: Job) -> str:
-    epoch = job.metric("best/epoch")
-    return "–" if math.isnan(epoch) else f"{epoch + 1:.0f}"
 
 
 def premade_part(gathered: Gathered) -> Part:
