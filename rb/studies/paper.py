@@ -43,6 +43,8 @@ _STUDIES = {
     "cost": ("Cost", "Section 5.2: what training, prediction and difference imaging cost."),
     "labels": ("Suspicious labels", "Appendix D: about 3 % of the bogus labels are wrong."),
 }
+_SHORT = {"saliency": "Saliency", "cost": "Cost", "labels": "Labels"}
+"""What their sections' titles begin with, among those of the others."""
 _FIRST = ("figures", "architectures")  # before the results, as in the paper
 
 _PARTS: tuple[Callable[[Gathered], Part], ...] = (
@@ -165,11 +167,20 @@ def _study(
             replace(
                 section,
                 key=section.key if name == "figures" else f"{name}-{section.key}",
+                title=": ".join([_SHORT[name], _lower(section.title)])
+                if name in _SHORT
+                else section.title,
                 paragraphs=[*section.paragraphs, command],
             )
             for section in found
         ]
     )
+
+
+def _lower(title: str) -> str:
+    """`title` to stand after a colon: names and abbreviations keep their capitals."""
+    first = title.split(" ")[0]
+    return title if first[1:].lower() != first[1:] else title[:1].lower() + title[1:]
 
 
 def _distinct(sections: list[Section]) -> list[Section]:
