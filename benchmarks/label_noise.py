@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,9 @@ from rb.config import project_root, register_resolvers, resolved
 from rb.evaluation.intervals import Estimate, proportion
 from rb.evaluation.paired import compare
 from rb.evaluation.results import RunResult
+from rb.evaluation.select import select
 from rb.labels.suspects import read_suspects
 from rb.labels.tables import as_text
-from rb.models.package import load_model
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.stamps.layout import BOGUS, REAL
@@ -74,7 +73,7 @@ def suspects_of(told: argparse.Namespace, model: str) -> pd.DataFrame:
         f"split.folds={told.folds}", f"split.fold={folds}",
         f"data.labels={told.out / 'flipped.parquet'}",
     )  # fmt: skip
-    sweep = tracking_of(told).runs("sweep")[0].info.run_id
+    sweep = newest_sweep(tracking_of(told))
     command(told, "evaluate.py", "study=labels", f"runs={sweep}", f"study.table={table}")
     return read_suspects(table)
 
@@ -87,6 +86,10 @@ def quick(told: argparse.Namespace) -> list[str]:
 
 def tracking_of(told: argparse.Namespace) -> Tracking:
     return Tracking(None, told.out / "mlruns", "rb")
+
+
+def newest_sweep(tracking: Tracking) -> str:
+    return str(tracking.runs("sweep")[0].info.run_id)
 
 
 def found_table(table: pd.DataFrame, flipped: set[str], model: str) -> Table:
@@ -149,24 +152,19 @@ def retrained(
     rows = make_split(stamps.labels, stamps.groups, **composed(told, model)["split"])["test"]
     results = {}
     for name, table in labels.items():
-        words = [f"model={model}", *quick(told), f"name=label-noise-{model}-{name}"]
+        words = [f"model={model}", *quick(told)]
         if table is not None:
             file = told.out / f"labels-{model}-{name}.parquet"
             table.to_parquet(file, index=False)
             words.append(f"data.labels={file}")
         # A sweep of one, because a sweep does not repeat a job that is finished.
         command(told, "train.py", "-m", *words)
-        run = next(
-            r
-            for r in tracking.runs("training")
-            if r.info.run_name == f"label-noise-{model}-{name}" and r.info.status == "FINISHED"
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            network = load_model(tracking.artifact(run.info.run_id, "checkpoint/best.ckpt", folder))
-            p_real = network.score(stamps, rows)
+        (trained,) = select(tracking, [newest_sweep(tracking)], told.cache)
+        network = trained.model
+        p_real = network.score(stamps, rows)
         results[name] = RunResult(
             name=name,
-            run_id=run.info.run_id,
+            run_id=trained.run_id,
             inputs=network.inputs.kind,
             model=model,
             data_name=stamps.name,
@@ -236,14 +234,12 @@ def main() -> None:
         f"{int((flipped['verdict'] == BOGUS).sum()):,} real ones now bogus, "
         f"{int((flipped['verdict'] == REAL).sum()):,} bogus ones now real"
     )
-    tables = []
     for model in told.models:
         suspects = suspects_of(told, model)
-        tables.append(found_table(suspects, wrong, model))
+        console.print(found_table(suspects, wrong, model))
         if not told.no_training:
-            tables.append(retrained(told, model, stamps, variants(stamps, flipped, suspects)))
-    for table in tables:
-        console.print(table)
+            labels = variants(stamps, flipped, suspects)
+            console.print(retrained(told, model, stamps, labels))
 
 
 if __name__ == "__main__":

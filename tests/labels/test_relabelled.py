@@ -134,6 +134,16 @@ def test_a_mark_tells_stamps_apart(stamp_set, tmp_path):
     assert opened(stamp_set, table).labels[7] == 0
 
 
+def test_a_feature_table_without_stamps_is_relabelled_too(tmp_path):
+    features = pd.DataFrame({"ID": [7, 8, 9], "OBJECT_TYPE": [0, 1, 1], "MAG": [21.0, 22.0, 23.0]})
+    features.to_csv(tmp_path / "f.csv", index=False)
+    table = write(tmp_path / "v.csv", id=[8], verdict=[0], stamp=["0123abcd"])
+    config = {"name": "features", "table": str(tmp_path / "f.csv"), "labels": str(table)}
+    new = open_stamps(config)
+    assert dict(zip(new.ids.tolist(), new.labels.tolist(), strict=True)) == {7: 0, 8: 0, 9: 1}
+    assert new.columns(["mag", "label"])["label"].tolist() == [0, 0, 1]
+
+
 def test_a_mark_of_digits_stays_text_in_csv(tmp_path):
     table = tmp_path / "v.csv"
     table.write_text("id,verdict,stamp\n1,0,00000012\n2,1,12345e07\n")
