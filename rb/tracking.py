@@ -33,6 +33,9 @@ SWEEP_TAG = "rb.sweep."  # and the ID of a sweep: what its job was, as JSON
 CONFIG_TAG = "rb.config"  # digest of all settings that change the result
 EXPERIMENT_TAG = "rb.experiment"  # file of conf/experiment that put the settings together
 SIZE_TAG = "rb.size"  # full, small or toy
+# MLflow writes what it is told into the environment of its own process, where it would look
+# like a user's wish to whoever opens another store later.
+_SET_BY_MLFLOW: set[str] = set()
 _LONGEST_PARAM = 500  # MLflow cuts or refuses longer values, depending on the store
 
 
@@ -69,7 +72,12 @@ class Tracking:
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         local = f"sqlite:///{self.folder / 'mlflow.db'}"
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or uri or local
+        given = os.environ.get("MLFLOW_TRACKING_URI")
+        if given in _SET_BY_MLFLOW:
+            given = None
+        self.uri = given or uri or local
+        if not given:
+            _SET_BY_MLFLOW.add(self.uri)
         try:
             mlflow.set_tracking_uri(self.uri)
             self.client = mlflow.MlflowClient(self.uri)
