@@ -11,6 +11,12 @@ from toys import REPOSITORY, write_set
 from rb.stamps import StampSet
 
 
+@pytest.fixture(autouse=True)
+def own_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test find its own database: MLflow leaves its address in the environment."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with real DES stamps, feature table and alerts, where there is one."""
