@@ -42,7 +42,7 @@ from rb.tracking import Tracking
 TOP = (0.01, 0.02, 0.03, 0.05, 0.1)
 """Shares of the candidates, most suspicious first, for which precision and recall are told."""
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def flip(stamps: StampSet, rate: float, seed: int) -> pd.DataFrame:
@@ -100,8 +100,8 @@ def found_table(table: pd.DataFrame, flipped: set[str], model: str) -> Table:
     wrong = table["id"].isin(flipped).to_numpy()
     label = table["label"].to_numpy()
     looks = {"suspects": table["suspect"].to_numpy(dtype=bool)}
-    for share in TOP:
-        looks[f"first {share:.0%}"] = table["rank"].to_numpy() <= round(share * len(table))
+    for part in TOP:
+        looks[f"first {part:.0%}"] = table["rank"].to_numpy() <= round(part * len(table))
     for name, looked in looks.items():
         for kind, of in (("bogus", label == BOGUS), ("real", label == REAL), ("both", label >= 0)):
             hit = int(np.sum(looked & of & wrong))
@@ -175,21 +175,27 @@ def retrained(
             p_real=p_real,
         )
     shown = Table(title=f"{model}: trained on labels that are …, tested on {len(rows):,} true ones")
-    for column in ("labels", "wrong, %", "accuracy, %", "AUC", "accuracy − flipped", "McNemar p"):
+    for column in (
+        "labels", "wrong, %", "accuracy, %", "− flipped", "McNemar p",
+        "AUC", "− flipped", "DeLong p",
+    ):  # fmt: skip
         shown.add_column(column, justify="left" if column == "labels" else "right")
     for name, result in results.items():
         table = labels[name]
         metrics = result.metrics()
-        against = ["", ""]
+        accuracy, auc = ["", ""], ["", ""]
         if name != "flipped":
             pair = compare(result, results["flipped"])
-            against = [percent(pair.accuracy), f"{pair.mcnemar_p:.2g}"]
+            accuracy = [percent(pair.accuracy), f"{pair.mcnemar_p:.2g}"]
+            auc = [share(pair.auc), f"{pair.auc_p:.2g}"]
+        wrong = 100 * (0 if table is None else len(table)) / len(stamps)
         shown.add_row(
             name,
-            f"{100 * (0 if table is None else len(table)) / len(stamps):.1f}",
+            f"{wrong:.1f}",
             percent(metrics["accuracy"]),
-            f"{metrics['auc'].value:.4f} ({metrics['auc'].low:.4f}–{metrics['auc'].high:.4f})",
-            *against,
+            *accuracy,
+            share(metrics["auc"]),
+            *auc,
         )
     return shown
 
@@ -201,10 +207,14 @@ def composed(told: argparse.Namespace, model: str) -> dict[str, Any]:
         return resolved(compose("train", overrides))
 
 
-def percent(share: Estimate) -> str:
-    if not share.defined:
+def percent(part: Estimate) -> str:
+    if not part.defined:
         return "–"
-    return f"{100 * share.value:.1f} ({100 * share.low:.1f}–{100 * share.high:.1f})"
+    return f"{100 * part.value:.1f} ({100 * part.low:.1f} to {100 * part.high:.1f})"
+
+
+def share(part: Estimate) -> str:
+    return f"{part.value:.4f} ({part.low:.4f} to {part.high:.4f})"
 
 
 def main() -> None:
