@@ -49,6 +49,7 @@ class ReviewServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 64  # a page asks for several candidates at once
 
     def __init__(self, review: Review, port: int | None = None) -> None:
         self.review = review
