@@ -144,12 +144,6 @@ def difference_imaging_cost(stamp_set: StampSet) -> pd.DataFrame | None:
 
 
 def _provenance(evaluated: list[Evaluated]) -> dict[str, Any]:
-    import platform
-
-    import lightning
-
-    from rb import __version__
-
     runs = {}
     for one in evaluated:
         facts = one.candidate.model.facts
@@ -162,20 +156,37 @@ def _provenance(evaluated: list[Evaluated]) -> dict[str, Any]:
         }
     return {
         "commands": _commands(evaluated),
+        **code_and_machine(),
+        "runs": runs,
+    }
+
+
+def code_and_machine() -> dict[str, str]:
+    """Commit, versions and machine: what every report says of how it was made."""
+    import platform
+
+    import lightning
+
+    from rb import __version__
+
+    return {
         "commit": git_commit() or "unknown",
         "versions": (
             f"rb {__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
             f"lightning {lightning.__version__}"
         ),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "runs": runs,
     }
+
+
+def this_command() -> str:
+    """The command line that runs now, to be copied."""
+    return "python " + shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _commands(evaluated: list[Evaluated]) -> list[str]:
     trained = [c for c in (e.candidate.command for e in evaluated) if c]
-    this = "python " + shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return [*dict.fromkeys(trained), this]
+    return [*dict.fromkeys(trained), this_command()]
 
 
 def _named(*facts: str | None) -> str:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import platform
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +11,10 @@ from rich.console import Console
 
 from rb.console import make_console
 from rb.errors import UserError
-from rb.evaluation.output import new_folder
+from rb.evaluation.output import code_and_machine, new_folder, this_command
 from rb.evaluation.report import write_report
 from rb.evaluation.sections import Section, save_pictures
-from rb.tracking import Tracking, git_commit
+from rb.tracking import Tracking
 
 
 def run_study(config: dict[str, Any], console: Console | None = None) -> float:
@@ -54,7 +51,8 @@ def run_study(config: dict[str, Any], console: Console | None = None) -> float:
             config | {"report": str(folder)}, tracking, console
         )
         title = config["title"] or config["study"].get("title") or name.replace("_", " ")
-        write_report(folder / "report.html", title, [], sections, provenance=_provenance())
+        provenance = {"commands": [this_command()], **code_and_machine()}
+        write_report(folder / "report.html", title, [], sections, provenance=provenance)
         save_pictures(sections, folder / "figures")
         _save_tables(sections, folder / "tables")
         run.log_file(folder / "report.html")
@@ -72,18 +70,3 @@ def _save_tables(sections: list[Section], folder: Path) -> None:
             safe = "".join(c if c.isalnum() else "_" for c in title.lower())[:60].strip("_")
             named = f"{section.key}_{safe or number}.csv"
             table.to_csv(folder / named, index=table.index.name is not None)
-
-
-def _provenance() -> dict[str, Any]:
-    import torch
-
-    from rb import __version__
-
-    return {
-        "commands": ["python " + shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])],
-        "commit": git_commit() or "unknown",
-        "versions": (
-            f"rb {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
-        ),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-    }
