@@ -221,6 +221,12 @@ class Tracking:
         self.client.set_terminated(run.run_id, status)
 
 
+def open_tracking(config: Mapping[str, Any]) -> Tracking:
+    """The tracking store that a configuration names."""
+    settings = config["tracking"]
+    return Tracking(settings["uri"], config["paths"]["runs"], settings["experiment"])
+
+
 @dataclass(frozen=True)
 class TrackedRun:
     """Handle on one MLflow run."""

@@ -18,7 +18,7 @@ from rb.evaluation.paired import same_set
 from rb.evaluation.results import RunResult
 from rb.evaluation.scoring import score_runs
 from rb.evaluation.survey_scores import SURVEY_SCORES, agreement, survey_scores
-from rb.tracking import TrackedRun, Tracking
+from rb.tracking import TrackedRun, open_tracking
 
 _SMALL = 30  # up to so many candidates are listed one by one
 
@@ -39,8 +39,7 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
         The best accuracy, NaN where no label is known.
     """
     console = console or make_console()
-    settings = config["tracking"]
-    tracking = Tracking(settings["uri"], config["paths"]["runs"], settings["experiment"])
+    tracking = open_tracking(config)
     evaluated = score_runs(config, tracking, console)
     results = [e.result for e in evaluated]
     for name, scores in _foreign_scores(config["scores"], evaluated[0]):

@@ -14,7 +14,7 @@ from rb.errors import UserError
 from rb.evaluation.output import code_and_machine, new_folder, this_command
 from rb.evaluation.report import write_report
 from rb.evaluation.sections import Section, save_pictures
-from rb.tracking import Tracking
+from rb.tracking import open_tracking
 
 
 def run_study(config: dict[str, Any], console: Console | None = None) -> float:
@@ -42,8 +42,7 @@ def run_study(config: dict[str, Any], console: Console | None = None) -> float:
     module = f"rb.studies.{name}"
     if not name.isidentifier() or importlib.util.find_spec(module) is None:
         raise UserError(f"study.name: there is no study '{name}'")
-    settings = config["tracking"]
-    tracking = Tracking(settings["uri"], config["paths"]["runs"], settings["experiment"])
+    tracking = open_tracking(config)
     folder = Path(config["report"] or new_folder(Path(config["paths"]["runs"]) / "reports"))
     with tracking.run(f"{name} {folder.name}", "evaluation", {"study": name}) as run:
         run.log_config(config)

@@ -25,7 +25,7 @@ from rb.stamps import StampSet
 from rb.stamps.datamodule import StampDataModule
 from rb.stamps.scaling import InputSpec
 from rb.stamps.splits import SUBSETS, Split, make_split
-from rb.tracking import CONFIG_TAG, EXPERIMENT_TAG, SIZE_TAG, TrackedRun, Tracking
+from rb.tracking import CONFIG_TAG, EXPERIMENT_TAG, SIZE_TAG, TrackedRun, Tracking, open_tracking
 
 _CHANGE_ON_RESUME = (
     "run",
@@ -167,12 +167,6 @@ def input_spec(config: Mapping[str, Any]) -> InputSpec | FeatureInputs:
 def split_of(stamp_set: StampSet, config: Mapping[str, Any]) -> Split:
     """The split that the configuration asks for."""
     return make_split(stamp_set.labels, stamp_set.groups, **config["split"])
-
-
-def open_tracking(config: Mapping[str, Any]) -> Tracking:
-    """The tracking store that the configuration names."""
-    tracking = config["tracking"]
-    return Tracking(tracking["uri"], config["paths"]["runs"], tracking["experiment"])
 
 
 def _saved_config(tracking: Tracking, run_id: str) -> dict[str, Any]:
