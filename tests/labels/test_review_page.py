@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -16,28 +15,6 @@ from toys import write_set
 from rb.labels.journal import read_journals
 from rb.labels.review import Choice, Review
 from rb.labels.server import ReviewServer
-
-
-@pytest.fixture
-def browser(tmp_path):
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no chromium and chromedriver to look at the page with")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--window-size=1360,900", f"--user-data-dir={tmp_path / 'chromium'}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    page = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield page
-    page.quit()
 
 
 @pytest.fixture
@@ -88,6 +65,7 @@ def test_an_inspection_from_the_first_key_to_the_second_inspector(browser, serve
         wait.until(lambda _: text("count").startswith(f"{number} of {len(ids)} judged"))
         wait.until(lambda _: "not saved" not in text("count"))
 
+    browser.set_window_size(1360, 900)
     browser.get(server.url)
     begin("Ada <img src=x onerror=alert(1)>")
     at(0)
