@@ -8,8 +8,10 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -111,12 +113,39 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def raise_interrupted(signum: int, frame: FrameType | None) -> NoReturn:
+def raise_interrupted(signum: int, frame: FrameType | None) -> None:
     """Signal handler: what goes on is interrupted, once."""
     # A second signal while the first is being dealt with must not cut that short.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
+    if _uninterrupted:
+        _postponed.append(signum)
+        return
     raise Interrupted(signum)
+
+
+# Calls under way in the main thread that an interruption has to wait for, and what waits.
+_uninterrupted: list[None] = []
+_postponed: list[int] = []
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let an interruption wait until the block is left.
+
+    For short work that leaves something locked behind when it is cut, such as a transaction.
+    Only the main thread receives signals; in others this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _uninterrupted.append(None)
+    try:
+        yield
+    finally:
+        _uninterrupted.pop()
+        if _postponed and not _uninterrupted:
+            raise Interrupted(_postponed.pop())
 
 
 def configuration_message(error: Exception) -> str | None:

@@ -80,7 +80,8 @@ class Tracking:
             _SET_BY_MLFLOW.add(self.uri)
         try:
             mlflow.set_tracking_uri(self.uri)
-            self.client = mlflow.MlflowClient(self.uri)
+            client = mlflow.MlflowClient(self.uri)
+            self.client: Any = _Whole(client) if self.uri.startswith("sqlite") else client
             with self._alone():
                 found = self.client.get_experiment_by_name(experiment)
                 if found is None:
@@ -221,6 +222,30 @@ class Tracking:
         self.client.set_terminated(run.run_id, status)
 
 
+class _Whole:
+    """A client whose calls are not cut short by an interruption.
+
+    A transaction that is cut leaves SQLite locked, and then not even the interruption can
+    be recorded. Servers look after themselves, and waiting for one would hold up Ctrl-C.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            from rb.commands import uninterrupted
+
+            with uninterrupted():
+                return found(*arguments, **named)
+
+        return call
+
+
 def open_tracking(config: Mapping[str, Any]) -> Tracking:
     """The tracking store that a configuration names."""
     settings = config["tracking"]
@@ -337,6 +362,7 @@ class TrackedRun:
         from mlflow.types import ColSpec, Schema, TensorSpec
 
         from rb import __version__
+        from rb.commands import uninterrupted
 
         signature = ModelSignature(
             inputs=Schema(
@@ -346,7 +372,7 @@ class TrackedRun:
             ),
             outputs=Schema([TensorSpec(np.dtype("float32"), (-1,), "p_real")]),
         )
-        with mlflow.start_run(run_id=self.run_id):
+        with uninterrupted(), mlflow.start_run(run_id=self.run_id):
             mlflow.pyfunc.log_model(
                 name="model",
                 loader_module="rb.models.served",
