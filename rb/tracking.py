@@ -269,12 +269,24 @@ class TrackedRun:
         for key, value in tags.items():
             self.tracking.client.set_tag(self.run_id, key, value)
 
-    def log_config(self, config: Mapping[str, Any]) -> None:
-        """Flat leaves as parameters, the whole as ``config.yaml``."""
+    def log_config(self, config: Mapping[str, Any], unused: str | None = None) -> None:
+        """Flat leaves as parameters, the whole as ``config.yaml``.
+
+        Parameters
+        ----------
+        config : mapping
+            The configuration.
+        unused : str, optional
+            Part of it that has no effect on this run, so that no parameter claims one.
+        """
         import yaml
         from mlflow.entities import Param
 
-        params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in flat(config)]
+        params = [
+            Param(k, str(v)[:_LONGEST_PARAM])
+            for k, v in flat(config)
+            if k.partition(".")[0] != unused
+        ]
         for start in range(0, len(params), 100):  # the server's limit for one call
             self.tracking.client.log_batch(self.run_id, params=params[start : start + 100])
         self.log_text(yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")

@@ -19,7 +19,7 @@ from rb.console import make_console
 from rb.errors import UserError
 from rb.models.forest_model import FeatureInputs, feature_inputs
 from rb.models.initial import complete_model, load_weights
-from rb.models.package import TrainedModel, load_model
+from rb.models.package import load_model
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.stamps.datamodule import StampDataModule

@@ -87,6 +87,7 @@ def test_a_run_holds_what_a_networks_does_and_the_forests_own(project, forest, t
     assert data.tags["inputs"] == "features"
     assert data.params["features_from"] == "stamps"
     assert data.params["n_features"] == "23"
+    assert not [key for key in data.params if key.startswith("trainer.")]  # none has an effect
     for key in ("best/val_acc", "val/acc", "cv/accuracy", "cv_low/auc", "cv_high/auc"):
         assert 0.8 < data.metrics[key] <= 1, key
     assert data.metrics["cv_low/accuracy"] <= data.metrics["cv/accuracy"]
