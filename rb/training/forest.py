@@ -14,7 +14,8 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.metrics import confusion, roc
+from rb.evaluation.metrics import roc
+from rb.evaluation.tracked import log_classification
 from rb.features.columns import FEATURES_FROM_STAMP
 from rb.features.source import choose, features_of
 from rb.features.table import FeatureTable
@@ -97,7 +98,7 @@ def fit_forest(
     run.log_metrics(history.iloc[0].drop("epoch").dropna().to_dict() | cost)
     _log_frame(run, history, "history.csv", index=False)
     if len(val):
-        _log_validation(run, name, val.labels, forest.predict(val))
+        log_classification(run, "val", name, val.labels, forest.predict(val), _THRESHOLD)
 
     found = None
     if model["folds"]:
@@ -206,18 +207,6 @@ def _log_crossvalidation(run: TrackedRun, found: CrossValidation, name: str) -> 
     if found.importance is not None:
         _log_frame(run, found.importance, "tables/importance.csv", index=False)
         run.log_figure(importance_figure(found.importance), "figures/importance")
-
-
-def _log_validation(run: TrackedRun, name: str, labels: np.ndarray, p_real: np.ndarray) -> None:
-    from rb.figures.confusion import confusion_figure
-    from rb.figures.roc import roc_figure
-
-    matrix = confusion(labels, p_real, _THRESHOLD)
-    run.log_figure(roc_figure({name: roc(labels, p_real, _THRESHOLD)}), "figures/val_roc")
-    run.log_figure(confusion_figure({name: matrix}), "figures/val_confusion")
-    run.log_json(
-        {"layout": "[[TP, FN], [FP, TN]]", "matrix": matrix.array.tolist()}, "val_confusion.json"
-    )
 
 
 def _log_frame(run: TrackedRun, frame: pd.DataFrame, name: str, index: bool = True) -> None:

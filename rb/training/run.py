@@ -86,7 +86,8 @@ def train(
         console.print(
             f"run {run.run_id} ({name}) in experiment '{config['tracking']['experiment']}'"
         )
-        run.log_config(config)
+        # A forest has no batches, epochs or optimiser.
+        run.log_config(config, unused="trainer" if isinstance(inputs, FeatureInputs) else None)
         _log_data(run, stamp_set, split)
         return _fit(config, stamp_set, split, inputs, run, console, name)
 
@@ -308,6 +309,9 @@ def _finish(
     console: Console,
     name: str,
 ) -> float:
+    from rb.evaluation.tracked import log_classification
+    from rb.figures.curves import curves_figure
+
     history = pd.DataFrame(save_points.history)
     model = load_model(checkpoint)
     top = history.loc[history["val/acc"].idxmax()]
@@ -325,38 +329,16 @@ def _finish(
         history.to_csv(file, index=False)
         run.log_file(file)
     run.log_file(checkpoint, "checkpoint")
-    _log_pictures(run, model, stamp_set, split, name, history)
+    run.log_figure(curves_figure({name: history}), "figures/curves")
+    # Of the best epoch on the validation set; the test set stays shut.
+    labels, p_real = stamp_set.labels[split.val], model.score(stamp_set, split.val)
+    log_classification(run, "val", name, labels, p_real, model.threshold)
     run.log_model(checkpoint)
     console.print(
         f"{name}: best val/acc {top['val/acc']:.4f} in epoch {int(top['epoch']) + 1} of "
         f"{len(history)}, {save_points.spent['wall_s']:.0f} s"
     )
     return float(top["val/acc"])
-
-
-def _log_pictures(
-    run: TrackedRun,
-    model: TrainedModel,
-    stamp_set: StampSet,
-    split: Split,
-    name: str,
-    history: pd.DataFrame,
-) -> None:
-    """Curves, and what the best epoch says of the validation set; the test set stays shut."""
-    from rb.evaluation.metrics import confusion, roc
-    from rb.figures.confusion import confusion_figure
-    from rb.figures.curves import curves_figure
-    from rb.figures.roc import roc_figure
-
-    labels = stamp_set.labels[split.val]
-    p_real = model.score(stamp_set, split.val)
-    matrix = confusion(labels, p_real, model.threshold)
-    run.log_figure(curves_figure({name: history}), "figures/curves")
-    run.log_figure(roc_figure({name: roc(labels, p_real)}), "figures/val_roc")
-    run.log_figure(confusion_figure({name: matrix}), "figures/val_confusion")
-    run.log_json(
-        {"layout": "[[TP, FN], [FP, TN]]", "matrix": matrix.array.tolist()}, "val_confusion.json"
-    )
 
 
 def _quieten_lightning() -> None:

@@ -1,0 +1,47 @@
+"""ROC curve and confusion matrix of a subset, kept with the run they belong to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from rb.evaluation.metrics import confusion, roc
+from rb.tracking import TrackedRun
+
+
+def log_classification(
+    run: TrackedRun,
+    subset: str,
+    name: str,
+    labels: np.ndarray,
+    p_real: np.ndarray,
+    threshold: float,
+) -> None:
+    """Draw the ROC curve and the confusion matrix, and keep their numbers.
+
+    Parameters
+    ----------
+    run : TrackedRun
+        Gets ``figures/SUBSET_roc``, ``figures/SUBSET_confusion``, ``SUBSET_roc.csv`` and
+        ``SUBSET_confusion.json``.
+    subset : str
+        ``val`` or ``test``.
+    name : str
+        Of the model, for the legends.
+    labels, p_real : ndarray
+        Label (0 real, 1 bogus) and probability of being real, one of each a candidate.
+    threshold : float
+        Real from this probability on.
+    """
+    from rb.figures.confusion import confusion_figure
+    from rb.figures.roc import roc_figure
+
+    curve, matrix = roc(labels, p_real, threshold), confusion(labels, p_real, threshold)
+    run.log_figure(roc_figure({name: curve}), f"figures/{subset}_roc")
+    run.log_figure(confusion_figure({name: matrix}), f"figures/{subset}_confusion")
+    run.log_json(
+        {"layout": "[[TP, FN], [FP, TN]]", "matrix": matrix.array.tolist()},
+        f"{subset}_confusion.json",
+    )
+    table = pd.DataFrame({"fpr": curve.fpr, "tpr": curve.tpr, "threshold": curve.threshold})
+    run.log_text(table.to_csv(index=False), f"{subset}_roc.csv")
