@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,16 @@ def toy_stamps(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_set(
-    path: Path, n: int = 120, seed: int = 0, channels: tuple[str, ...] | None = None
+    path: Path,
+    n: int = 120,
+    seed: int = 0,
+    channels: tuple[str, ...] | None = None,
+    absent: Mapping[int, int] | None = None,
 ) -> StampSet:
-    """A small stamp set at `path`, written as any source does."""
+    """A small stamp set at `path`, written as any source does; `absent`: channel by row."""
     stamps, labels = toy_stamps(n, seed)
+    for row, channel in (absent or {}).items():
+        stamps[row, channel] = np.nan
     channels = channels or ("diff", "srch", "tmpl")
     for i, channel in enumerate(("diff", "srch", "tmpl")):
         if channel not in channels:

@@ -69,6 +69,9 @@ class RunResult:
         Numbers under `COST_KEYS`; a missing one is unknown.
     settings
         What the run was configured with, JSON types only.
+    lacking
+        (n,) bool: whether the candidate lacks an image that the model looks at, which the model
+        then took for an empty one. None where that is not known.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class RunResult:
     history: pd.DataFrame | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    lacking: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.inputs not in INPUTS:
@@ -148,8 +152,8 @@ class RunResult:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result as the folder `path`, replacing one that is there.
 
-        The folder holds ``scores.parquet`` (id, label, p_real), ``result.json`` and, with a
-        history, ``history.parquet``. It is built under a temporary name and renamed.
+        The folder holds ``scores.parquet`` (id, label, p_real, lacking), ``result.json`` and,
+        with a history, ``history.parquet``. It is built under a temporary name and renamed.
 
         Raises
         ------
@@ -166,6 +170,8 @@ class RunResult:
         about |= {"cost": _finite(self.cost), "settings": dict(self.settings)}
         text = json.dumps(about, indent=2, allow_nan=False)
         scores = pd.DataFrame({"id": self.ids, "label": self.labels, "p_real": self.p_real})
+        if self.lacking is not None:
+            scores["lacking"] = self.lacking
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
             temporary.mkdir(parents=True)
@@ -216,6 +222,7 @@ class RunResult:
                 history=history,
                 cost={key: _number(value) for key, value in about["cost"].items()},
                 settings=about["settings"],
+                lacking=scores["lacking"].to_numpy(bool) if "lacking" in scores else None,
             )
         except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
             raise UserError(

@@ -18,6 +18,7 @@ from rb.evaluation.paired import same_set
 from rb.evaluation.results import RunResult
 from rb.evaluation.scoring import score_runs
 from rb.evaluation.survey_scores import SURVEY_SCORES, agreement, survey_scores
+from rb.evaluation.tracked import log_classification
 from rb.tracking import TrackedRun, open_tracking
 
 _SMALL = 30  # up to so many candidates are listed one by one
@@ -116,7 +117,9 @@ def _print(results: list[RunResult], console: Console, confidence: float) -> Non
 
 def _score_table(results: list[RunResult]) -> Table:
     """p_real of each candidate by each run, for small sets."""
-    table = Table(title="p_real of each candidate")
+    absent = {i for r in results if r.lacking is not None for i in r.ids[r.lacking].tolist()}
+    caption = "* an image is missing: a model that looks at it took it for an empty one"
+    table = Table(title="p_real of each candidate", caption=caption if absent else None)
     table.add_column("id")
     table.add_column("label")
     for name in unique_names(results):
@@ -129,7 +132,7 @@ def _score_table(results: list[RunResult]) -> Table:
     ]
     for one, label in zip(first.ids.tolist(), first.labels.tolist(), strict=True):
         scores = [f"{c[one]:.4f}" if one in c else "–" for c in columns]
-        table.add_row(str(one), words[label], *scores)
+        table.add_row(f"{one}*" if one in absent else str(one), words[label], *scores)
     return table
 
 
@@ -144,9 +147,6 @@ def _frame_table(frame: pd.DataFrame) -> Table:
 
 def log_to_run(run: TrackedRun, one: Evaluated, confidence: float) -> None:
     """Metrics of the held-out test set go to the run that was tested, so the UI compares them."""
-    from rb.figures.confusion import confusion_figure
-    from rb.figures.roc import roc_figure
-
     result = one.result
     metrics: dict[str, float] = {}
     for key, estimate in result.metrics(confidence).items():
@@ -159,15 +159,4 @@ def log_to_run(run: TrackedRun, one: Evaluated, confidence: float) -> None:
         if key in result.cost:
             metrics[f"cost/{key}"] = result.cost_of(key)
     run.log_metrics(metrics)
-    curve, matrix = result.roc(), result.confusion()
-    run.log_figure(roc_figure({result.name: curve}), "figures/test_roc")
-    run.log_figure(confusion_figure({result.name: matrix}), "figures/test_confusion")
-    run.log_json(
-        {"layout": "[[TP, FN], [FP, TN]]", "matrix": matrix.array.tolist()}, "test_confusion.json"
-    )
-    run.log_text(
-        pd.DataFrame({"fpr": curve.fpr, "tpr": curve.tpr, "threshold": curve.threshold}).to_csv(
-            index=False
-        ),
-        "test_roc.csv",
-    )
+    log_classification(run, "test", result.name, result.labels, result.p_real, result.threshold)

@@ -21,6 +21,7 @@ from rb.models.forest_model import TrainedForest
 from rb.models.package import TrainedModel
 from rb.sources import open_stamps
 from rb.stamps import StampSet
+from rb.stamps.absent import rows_that_lack
 from rb.stamps.splits import make_split
 from rb.tracking import Tracking
 
@@ -120,6 +121,15 @@ def score_run(
         p_real = model.score(stamp_set, rows)
     elapsed = time.perf_counter() - started
     console.print(f"{candidate.name}: {len(rows):,} candidates scored in {elapsed:.1f} s")
+    lacking = None
+    if isinstance(model, TrainedModel):
+        lacking = rows_that_lack(stamp_set, rows, model.inputs.channels)
+        if lacking.any():
+            console.print(
+                f"note: {candidate.name} looks at {', '.join(model.inputs.channels)}; "
+                f"{lacking.sum():,} of {len(rows):,} candidates lack one of them, and were scored "
+                "as if it were empty (column lacking of scores.parquet)"
+            )
     time_it = _time_forest if isinstance(model, TrainedForest) else _time
     timing = time_it(model, stamp_set, rows) if config["timing"] else None  # type: ignore[arg-type]
     metrics = candidate.metrics or {}
@@ -148,6 +158,7 @@ def score_run(
         history=candidate.history,
         cost={k: v for k, v in cost.items() if v is not None},
         settings=candidate.config or {},
+        lacking=lacking,
     )
     return Evaluated(candidate, result, stamp_set, rows, own and subset == "test", timing)
 

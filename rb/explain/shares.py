@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from rb.explain.attribution import Explainer
-from rb.stamps.stampset import BOGUS, CHANNELS, REAL, StampSet
+from rb.stamps.absent import lacks_an_image
+from rb.stamps.stampset import BOGUS, REAL, StampSet
 
 QUADRANT_NAMES = ("TP", "FN", "FP", "TN")
 CALLS = ("called real", "called bogus")
@@ -98,8 +99,7 @@ def shares_table(
         panels = explainer.panels(stamps)
         shares[part] = panel_shares(explainer.attribute(panels, tick=tick))
         # The network takes an image that is not there for an empty one; its share is no one's.
-        seen = stamps[:, [CHANNELS.index(c) for c in explainer.channels]]
-        missing[part] = ~np.isfinite(seen).any((2, 3)).all(1)
+        missing[part] = lacks_an_image(stamps, explainer.channels)
         largest = explainer.probabilities(panels).max(1).values
         saturated[part] = (largest.float() == 1).cpu().numpy()
     shares[missing] = np.nan
