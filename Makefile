@@ -1,6 +1,8 @@
 # make demo: everything from nothing to the report. make test: the whole test suite.
 PYTHON ?= python3
 VENV ?= .venv
+# Test files side by side: as many as there are cores, up to eight.
+JOBS ?= auto
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 READY := $(VENV)/.ready
@@ -36,7 +38,7 @@ ui: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --port $(or $(PORT),5000)
 
 test: $(READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 
 test-fast: $(READY)
 	$(RUN) -m pytest -m "not slow"

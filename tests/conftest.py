@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
+# Tests side by side: two threads each would wait for one another. Read when torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from toys import REPOSITORY, write_set
 
+from rb import commands
 from rb.stamps import StampSet
 
 
@@ -16,6 +23,21 @@ from rb.stamps import StampSet
 def own_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test find its own database: MLflow leaves its address in the environment."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def as_before():
+    """What a command changes in this process is put back."""
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    environment = dict(os.environ)
+    yield
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
+    os.environ.clear()
+    os.environ.update(environment)
+    commands._failed_jobs.clear()
+    commands._left_open.clear()
+    GlobalHydra.instance().clear()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
+from in_process import run_script
 from omegaconf import OmegaConf
 from toys import REPOSITORY
 
@@ -114,12 +115,12 @@ def test_every_setting_has_a_comment():
 # Grid and random search are Table 10's network with other numbers: a few of their jobs do.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWEPT)
-def test_each_experiment_runs_at_toy_size(name, toy_root):
+def test_each_experiment_runs_at_toy_size(name, toy_root, monkeypatch, as_before):
     few = {"table10_grid": ["grid=[[5,7],[3],[3],[100]]"]}.get(name, [])
     if name == "premade":
         pytest.importorskip("timm")
-    done = train(f"experiment={name}", "size=toy", f"paths.root={toy_root}", *few)
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = [f"experiment={name}", "size=toy", f"paths.root={toy_root}", *few]
+    assert run_script(monkeypatch, "train.py", *words) == 0
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{toy_root / 'mlruns' / 'mlflow.db'}")

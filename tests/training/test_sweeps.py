@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +13,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from in_process import run_script
 from omegaconf import open_dict
 from slurm_stand_in import install, submitted
 from toys import REPOSITORY, TINY, write_set
@@ -29,31 +29,11 @@ from rb.training.sweep_jobs import SILENCE, is_going_on
 from rb.training.sweep_keys import announce, job_name, job_values, n_jobs, sweep_key, swept
 from rb.training.sweep_table import Row, axes_of, folds_of, rows_of, table_of
 
-
-@pytest.fixture(autouse=True)
-def as_before():
-    """What a command changes in its process is put back."""
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    environment = dict(os.environ)
-    yield
-    for signum, handler in handlers.items():
-        signal.signal(signum, handler)
-    os.environ.clear()
-    os.environ.update(environment)
-    commands._failed_jobs.clear()
-    commands._left_open.clear()
-    GlobalHydra.instance().clear()
+pytestmark = pytest.mark.usefixtures("as_before")
 
 
-def train_py(monkeypatch, *arguments: str) -> int:
-    """`train.py` with these arguments; its exit code."""
-    commands._failed_jobs.clear()
-    GlobalHydra.instance().clear()
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow puts it there, and it wins
-    monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "train.py"), *arguments])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(REPOSITORY / "train.py"), run_name="__main__")
-    return int(end.value.code or 0)
+def train_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    return run_script(monkeypatch, "train.py", *arguments)
 
 
 def settings(root: Path, *more: str) -> list[str]:
