@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,10 @@ from rb.studies.paper_values import (
     TABLE_1,
 )
 
+_PAIRED = (
+    "The column with a minus: difference of the test accuracies, candidate by candidate, with "
+    "its interval and the p-value of McNemar's exact test."
+)
 _PREMADE_NAMES = {"vgg16": "VGG16", "resnet50v2": "ResNet50-V2"}
 
 
@@ -129,16 +133,24 @@ def richer_part(gathered: Gathered) -> Part:
     says = (
         "To make up for the difference image the paper gave noDIA more layers: "
         + "; ".join(f"Table {number}: {what}" for number, what in RICHER.items())
-        + ". None was better than the plain network."
+        + ". None was better than the plain network. "
+        + _PAIRED
     )
     what = "Richer noDIA networks (Tables 6–9)"
     found = gathered.experiment("richer")
     if found is None:
         return missing("richer", title, says, "richer", what, "no gain")
     names = [_richer_name(job) for job in found.jobs]
-    table = _table(gathered, found.jobs, {"network": names})
+    plain = "Table 4 (the paper's noDIA)"
+    table = _table(
+        gathered,
+        found.jobs,
+        {"network": names},
+        base=lambda job: _richer_name(job) == plain,
+        named="Table 4",
+    )
     accuracies = dict(zip(names, (gathered.accuracy(j) for j in found.jobs), strict=True))
-    base = accuracies.pop("Table 4 (the paper's noDIA)", None)
+    base = accuracies.pop(plain, None)
     lines = []
     for name, accuracy in accuracies.items():
         against = "" if base is None else f", plain {own(base)}"
@@ -166,7 +178,7 @@ def longer_part(gathered: Gathered) -> Part:
     title = "Section 5: longer training"
     says = (
         f"After {LONGER_EPOCHS} epochs noDIA showed no overfitting, so the paper trained it on; "
-        "accuracy did not rise any more."
+        "accuracy did not rise any more. " + _PAIRED
     )
     what = "noDIA: longer training"
     found = gathered.experiment("longer")
@@ -181,6 +193,8 @@ def longer_part(gathered: Gathered) -> Part:
             "trained": names,
             "best epoch, from 0": [number(job.metric("best/epoch"), 4) for job in jobs],
         },
+        base=lambda job: job is jobs[0],
+        named=names[0],
     )
     ours = "; ".join(
         f"{name} {own(gathered.accuracy(job))}" for name, job in zip(names, jobs, strict=True)
@@ -206,7 +220,7 @@ def premade_part(gathered: Gathered) -> Part:
     says = (
         f"On 51x51x3 VGG16 came to {share(PREMADE['vgg16'])}, overfitting after about 20 epochs, "
         f"ResNet50-V2 to {share(PREMADE['resnet50v2'])}, overfitting all along; the paper's own "
-        f"DIA network has {share(TABLE_1['dia'].test, TABLE_1['dia'].test_error)}."
+        f"DIA network has {share(TABLE_1['dia'].test, TABLE_1['dia'].test_error)}. {_PAIRED}"
     )
     paper = ", ".join(f"{_PREMADE_NAMES[k]} {share(v)}" for k, v in PREMADE.items())
     found = gathered.experiment("premade")
@@ -221,7 +235,7 @@ def premade_part(gathered: Gathered) -> Part:
             for n, j in zip(names, found.jobs, strict=True)
         ],
     }
-    table = _table(gathered, found.jobs, columns)
+    table = _table(gathered, found.jobs, columns, base=lambda job: job.name == "dia", named="DIA")
     lines = [
         Line(
             f"{name}: test accuracy",
@@ -245,7 +259,7 @@ def scalings_part(gathered: Gathered) -> Part:
         "The paper maps mean ± 3σ of search and template to 0–1 and gives no numbers for other "
         "scalings. three_sigma is what the authors' code does: the extremes of the pixels within "
         "mean ± 3σ become 0 and 1; mu_three_sigma is what the paper's words say; standardise "
-        "brings mean and σ to 0 and 1, as for the difference."
+        "brings mean and σ to 0 and 1, as for the difference. " + _PAIRED
     )
     what = "Scalings of search and template"
     found = gathered.experiment("scalings")
@@ -253,7 +267,13 @@ def scalings_part(gathered: Gathered) -> Part:
         return missing("scalings", title, says, "scalings", what, "–")
     scaling = [job.param("model.inputs.scaling.srch", "–") for job in found.jobs]
     names = [KINDS.get(job.kind, job.name) for job in found.jobs]
-    table = _table(gathered, found.jobs, {"network": names, "scaling": scaling})
+    table = _table(
+        gathered,
+        found.jobs,
+        {"network": names, "scaling": scaling},
+        base=lambda job: job.param("model.inputs.scaling.srch") == "three_sigma",
+        named="three_sigma",
+    )
     lines = []
     for kind, name in KINDS.items():
         ours = "; ".join(
@@ -266,12 +286,23 @@ def scalings_part(gathered: Gathered) -> Part:
     return Part([section("scalings", title, found, [says], tables={title: table})], lines)
 
 
-def _table(gathered: Gathered, jobs: Sequence[Job], columns: dict[str, list[str]]) -> pd.DataFrame:
-    """What every variant is judged by, after the columns that tell them apart."""
+def _table(
+    gathered: Gathered,
+    jobs: Sequence[Job],
+    columns: dict[str, list[str]],
+    base: Callable[[Job], bool] | None = None,
+    named: str = "",
+) -> pd.DataFrame:
+    """What every variant is judged by, after the columns that tell them apart.
+
+    With `base`, true of the variant that is `named` and that the others of its kind are set
+    against, their differences on the same test candidates are a column.
+    """
     return pd.DataFrame(
         columns
+        | {"test accuracy": [own(gathered.accuracy(job)) for job in jobs]}
+        | ({} if base is None else {f"− {named}": _against(gathered, jobs, base)})
         | {
-            "test accuracy": [own(gathered.accuracy(job)) for job in jobs],
             "AUC": [_four(gathered.test_metric(job, "auc")) for job in jobs],
             "validation": [own(gathered.validation(job)) for job in jobs],
             "epochs": [number(job.metric("epochs"), 4) for job in jobs],
@@ -280,6 +311,26 @@ def _table(gathered: Gathered, jobs: Sequence[Job], columns: dict[str, list[str]
             "run": [job.id[:8] for job in jobs],
         }
     )
+
+
+def _against(gathered: Gathered, jobs: Sequence[Job], base: Callable[[Job], bool]) -> list[str]:
+    """Difference of each job's accuracy from that of the base of its kind, candidate by candidate.
+
+    A dash for the base itself, and for jobs that cannot be compared with it.
+    """
+    bases = {job.kind: job for job in jobs if base(job)}
+    found = []
+    for job in jobs:
+        first = bases.get(job.kind)
+        text = "–"
+        if first is not None and first is not job:
+            try:
+                test = compare(gathered.result(job), gathered.result(first), gathered.confidence)
+                text = f"{_points(test.accuracy)}, {p_value(test.mcnemar_p)}"
+            except UserError:
+                pass  # its stamps are not there any more, or are others
+        found.append(text)
+    return found
 
 
 def _curves(gathered: Gathered, experiment: Experiment, names: Sequence[str]) -> list[Picture]:

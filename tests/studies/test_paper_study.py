@@ -11,13 +11,15 @@ from composing import composed, quiet, tracking_of, train_tiny
 from toys import REPOSITORY, write_set
 
 from rb.errors import UserError
+from rb.evaluation.paired import compare
 from rb.evaluation.report import render_report
 from rb.evaluation.select import select
 from rb.stamps import StampSet
 from rb.stamps.splits import make_split
 from rb.studies.paper import sections
-from rb.studies.paper_runs import Gathered
+from rb.studies.paper_runs import Experiment, Gathered
 from rb.studies.paper_values import TABLE_1, TABLE_10
+from rb.studies.paper_variants import longer_part
 from rb.tracking import EXPERIMENT_TAG, SIZE_TAG, SWEEP_TAG, TrackedRun
 
 
@@ -131,6 +133,22 @@ def test_stacking_is_compared_on_the_same_candidates(whole):
     assert "DIA, depth minus horizontal, the same candidates: accuracy" in words(found)
     assert "noDIA, depth minus" not in words(found)
     assert "At toy size the numbers mean nothing." in words(found)
+
+
+@pytest.mark.slow
+def test_variants_are_set_against_the_first_on_the_same_candidates(trained, monkeypatch):
+    gathered = Gathered(config_of(trained), tracking_of(trained), quiet())
+    of = {job.run.info.run_name: job for job in gathered.experiment("stacking").jobs}
+    jobs = [of["dia"], of["deep"], of["nodia"]]
+    monkeypatch.setattr(gathered, "experiment", lambda name: Experiment(name, "toy", None, jobs))
+    (section,) = longer_part(gathered).sections
+    table = only_table(section)
+    difference = compare(gathered.result(of["deep"]), gathered.result(of["dia"])).accuracy
+    first, second, third = table[f"− {table['trained'][0]}"]
+    sign, points = ("−" if difference.value < 0 else "+"), 100 * abs(difference.value)
+    assert second.startswith(f"{sign}{points:.1f} ± {100 * difference.half_width:.1f} points, p = ")
+    assert first == third == "–"  # itself, and a network of another kind
+    assert "McNemar" in words(section)
 
 
 @pytest.mark.slow
