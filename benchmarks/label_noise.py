@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,12 @@ def suspects_of(told: argparse.Namespace, model: str) -> pd.DataFrame:
     """Train the folds on flipped labels and rank the candidates."""
     folds = ",".join(map(str, range(told.folds)))
     table = told.out / f"suspects-{model}.parquet"
-    command(
-        told, "train.py", "-m", f"model={model}", *quick(told),
+    name = sweep(
+        told, f"{model}-folds", f"model={model}", *quick(told),
         f"split.folds={told.folds}", f"split.fold={folds}",
         f"data.labels={told.out / 'flipped.parquet'}",
     )  # fmt: skip
-    sweep = newest_sweep(tracking_of(told))
-    command(told, "evaluate.py", "study=labels", f"runs={sweep}", f"study.table={table}")
+    command(told, "evaluate.py", "study=labels", f"runs={name}", f"study.table={table}")
     return read_suspects(table)
 
 
@@ -88,8 +88,16 @@ def tracking_of(told: argparse.Namespace) -> Tracking:
     return Tracking(None, told.out / "mlruns", "rb")
 
 
-def newest_sweep(tracking: Tracking) -> str:
-    return str(tracking.runs("sweep")[0].info.run_id)
+def sweep(told: argparse.Namespace, what: str, *overrides: str) -> str:
+    """Name of the sweep that these settings make, trained now unless it has been.
+
+    A sweep that is finished is left as it is, so the newest one need not be the one that is
+    meant: the name says which settings are.
+    """
+    settings = zlib.crc32(" ".join(overrides).encode())
+    name = f"{what}-{settings:08x}"
+    command(told, "train.py", "-m", f"name={name}", *overrides)
+    return name
 
 
 def found_table(table: pd.DataFrame, flipped: set[str], model: str) -> Table:
@@ -158,8 +166,7 @@ def retrained(
             table.to_parquet(file, index=False)
             words.append(f"data.labels={file}")
         # A sweep of one, because a sweep does not repeat a job that is finished.
-        command(told, "train.py", "-m", *words)
-        (trained,) = select(tracking, [newest_sweep(tracking)], told.cache)
+        (trained,) = select(tracking, [sweep(told, f"{model}-{name}", *words)], told.cache)
         network = trained.model
         p_real = network.score(stamps, rows)
         results[name] = RunResult(
