@@ -1,16 +1,17 @@
 """Alert packets as a stamp set: ``data=alerts data.root=FOLDER``.
 
 Every packet below the folder becomes a candidate, or a counted and listed skip. The set is
-built once for a folder's content and these settings, and opened from then on.
+built once for a folder's content and these settings, and opened from then on. A build that was
+stopped or killed goes on where it was.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,11 @@ from rb.sources.alert_files import AlertFile, digest, list_files
 from rb.sources.alert_settings import AlertSettings
 from rb.sources.alert_stamps import triplet
 from rb.sources.avro_files import Damage
+from rb.sources.building import building
 from rb.sources.cutouts import CutoutError
 from rb.sources.packets import Packet, PacketFileError, read_packets
 from rb.stamps import CHANNELS, StampSet, StampSetWriter
+from rb.stamps.growing import GrowingStamps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +47,9 @@ _HARMLESS = {
     "of another survey",
     "no cutouts in the schema",
 }
+
+# What a build has to know to go on, beside what it has kept.
+_COUNTS = ("file", "inside", "survey", "text_ids", "packets", "good", "unlisted", "scored")
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +88,14 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
             return stamps
         except UserError as error:
             _log.warning("%s; building it again", error)
-    return _Build(settings, files).run(path, progress)
+    with building(path):
+        # Another process may have built it while this one waited for its turn.
+        if path.exists():
+            try:
+                return StampSet.open(path)
+            except UserError:
+                pass
+        return _Build(settings, files).run(path, progress)
 
 
 @dataclass
@@ -92,57 +105,77 @@ class _Chunk:
     channels: set[str] = field(default_factory=set)
 
 
-class _ChannelAppearedError(Exception):
-    """A channel that the first packets lack turned up later."""
-
-
 class _Build:
-    """One pass (rarely two) over the files."""
+    """One pass over the files; one that was stopped is taken up at the last chunk it kept."""
 
     def __init__(self, settings: AlertSettings, files: list[AlertFile]) -> None:
         self.settings = settings
         self.files = files
-        self._reset()
-
-    def _reset(self) -> None:
         self.survey: str | None = None
         self.text_ids = self.settings.survey == "any"
         self.seen: set[int | str] = set()
         self.reasons: Counter[str] = Counter()
         self.listed: list[dict[str, Any]] = []
-        self.packets = self.good = self.unlisted = 0
+        self.channels: set[str] = set()
+        self.packets = self.good = self.unlisted = self.scored = 0
+        self.file = self.inside = 0  # where it is: number of the file, packets read of it
+        self._noted = 0  # of `listed`
 
     def run(self, path: Path, progress: bool) -> StampSet:
-        everything: tuple[str, ...] | None = None
-        while True:
-            self._reset()
+        work = path.with_name(f".{path.name}.partial")
+        try:
+            kept = GrowingStamps(work)
             try:
-                self._write(path, everything, progress)
-                break
-            except _ChannelAppearedError:
-                # Which channels a set has is written first. So it is settled by the first
-                # thousand packets, and in the rare case that they were wrong, once more.
-                everything = CHANNELS
+                self._take_up(kept)
+                self._read(kept, progress)
+                self._write(path, kept)
+            finally:
+                kept.close()
+        except UserError:
+            shutil.rmtree(work, ignore_errors=True)  # the next attempt would end the same way
+            raise
+        except OSError as error:
+            shutil.rmtree(work, ignore_errors=True)
+            raise UserError(
+                f"{error.filename or path}: {error.strerror or error}; the stamp set was not "
+                "built, nothing was kept"
+            ) from error
+        shutil.rmtree(work, ignore_errors=True)
         level = logging.WARNING if self._failed() else logging.INFO
         _log.log(level, "%s: %s", self.settings.root, self.summary())
         return StampSet.open(path)
 
-    def summary(self) -> str:
-        """One line: packets read, candidates kept, skips by reason."""
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in self.reasons.most_common())
-        return (
-            f"{self.packets:,} packets in {len(self.files):,} files, "
-            f"{self.good:,} candidates, {sum(self.reasons.values()):,} skipped"
-            + (f" ({reasons})" if reasons else "")
-        )
+    def _take_up(self, kept: GrowingStamps) -> None:
+        """Be where the last kept chunk ended."""
+        if not kept.notes:
+            return
+        for note in kept.notes:
+            self.listed += note["listed"]
+        self._noted = len(self.listed)
+        last = kept.notes[-1]
+        for name in _COUNTS:
+            setattr(self, name, last[name])
+        self.reasons = Counter(last["reasons"])
+        self.channels = set(last["channels"])
+        self.seen = set(kept.rows(["id"])["id"].tolist())
+        _log.info("%s: going on after %s packets", self.settings.root, f"{self.packets:,}")
 
-    def _write(self, path: Path, channels: tuple[str, ...] | None, progress: bool) -> None:
-        chunks = self._chunks(progress)
-        first = next(chunks, None)
-        if first is None:
+    def _read(self, kept: GrowingStamps, progress: bool) -> None:
+        for chunk in self._chunks(progress):
+            self.channels |= chunk.channels
+            rows = to_frame(chunk.rows)
+            self.scored += self._label(rows)
+            listed, self._noted = self.listed[self._noted :], len(self.listed)
+            note = {name: getattr(self, name) for name in _COUNTS}
+            note |= {"reasons": self.reasons, "channels": sorted(self.channels), "listed": listed}
+            kept.append(np.stack(chunk.stamps), rows, note)
+
+    def _write(self, path: Path, kept: GrowingStamps) -> None:
+        if not len(kept):
             raise UserError(self._nothing())
-        channels = channels or tuple(c for c in CHANNELS if c in first.channels)
+        self._check(self.scored)
         survey = "mixed" if self.settings.survey == "any" else str(self.survey)
+        channels = tuple(c for c in CHANNELS if c in self.channels)
         with StampSetWriter(
             path,
             source="alerts",
@@ -152,15 +185,17 @@ class _Build:
             channels=channels,
             overwrite=True,
         ) as writer:
-            scored = 0
-            for chunk in chain([first], chunks):
-                if not chunk.channels <= set(channels):
-                    raise _ChannelAppearedError
-                rows = to_frame(chunk.rows)
-                scored += self._label(rows)
-                writer.append(np.stack(chunk.stamps), rows)
-            self._check(scored)
+            kept.hand_over(writer, channels)
             writer.add_table("skipped", self._table())
+
+    def summary(self) -> str:
+        """One line: packets read, candidates kept, skips by reason."""
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in self.reasons.most_common())
+        return (
+            f"{self.packets:,} packets in {len(self.files):,} files, "
+            f"{self.good:,} candidates, {sum(self.reasons.values()):,} skipped"
+            + (f" ({reasons})" if reasons else "")
+        )
 
     def _chunks(self, progress: bool) -> Iterator[_Chunk]:
         chunk = _Chunk()
@@ -187,23 +222,32 @@ class _Build:
         )
         with bar:
             task = bar.add_task("Reading alerts", total=sum(f.size for f in self.files), found=0)
-            before = 0
-            for file in self.files:
-                for inside, found in enumerate(self._of_file(file)):
+            before = sum(file.size for file in self.files[: self.file])
+            bar.update(task, completed=before, found=self.good)
+            while self.file < len(self.files):
+                file = self.files[self.file]
+                for found in self._of_file(file):
                     yield found
-                    if inside % 100 == 99:
+                    if self.good % 100 == 0:
                         # A packet is about 60 kB; the file's true share is known at its end.
-                        done = before + min(inside * 60_000, 0.95 * file.size)
+                        done = before + min(self.inside * 60_000, 0.95 * file.size)
                         bar.update(task, completed=done, found=self.good)
                 before += file.size
                 bar.update(task, completed=before, found=self.good)
+                self.file, self.inside = self.file + 1, 0
 
     def _of_file(self, file: AlertFile) -> Iterator[tuple[dict[str, Any], np.ndarray, list[str]]]:
-        number = 0
+        last, known = 0, self.inside
         most = _SPARE_PACKETS + file.size // _LEAST_BYTES_PER_PACKET
         try:
             for packet in read_packets(file.path):
-                number += 1
+                number, last = (
+                    last + 1,
+                    last + (packet.packets if isinstance(packet, Damage) else 1),
+                )
+                if last <= known:
+                    continue  # read before the build was stopped
+                self.inside = last
                 self.packets += 1
                 if number > most:
                     self._skip(file, number, None, "more packets than the file can hold")
@@ -212,7 +256,6 @@ class _Build:
                     self._skip(file, number, None, "damaged part of a file", packet.detail)
                     self.reasons["damaged part of a file"] += packet.packets - 1
                     self.packets += packet.packets - 1
-                    number += packet.packets - 1
                     continue
                 found = self._candidate(file, number, packet)
                 if found is not None:

@@ -107,7 +107,8 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
         If a setting is wrong, nothing is found, the table does not fit, or more than
         ``max_bad_share`` of the candidates are damaged.
     """
-    from rb.sources.des_build import build, building
+    from rb.sources.building import building
+    from rb.sources.des_build import build
     from rb.sources.progress import bars
 
     settings = Settings.of(config)

@@ -8,7 +8,6 @@ killed finds them there and goes on; the set itself appears by one rename at the
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -44,29 +43,6 @@ _WORTH_A_POOL = 4000  # files; below, starting processes takes longer than readi
 _log = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def building(path: Path) -> Iterator[None]:
-    """Hold the right to build `path`; waits while another process has it."""
-    file = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            lock = file.open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Whoever had it has removed it; the one that counts is the one that is there.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-                    break
-            lock.close()
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be written to ({error.strerror})") from error
-    with lock:
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
-
-
 def build(
     path: Path,
     settings: Settings,
@@ -84,7 +60,6 @@ def build(
     """
     work = path.with_name(f".{path.name}.partial")
     work.mkdir(exist_ok=True)
-    _remove_orphans(path)
     try:
         labels = read_labels(table) if table is not None else None
         with _pool(settings, listing) as pool:
@@ -298,9 +273,3 @@ def _run(pool: Executor | None, tasks: Iterable[tuple[Any, ...]]) -> Iterator[An
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         for future in done:
             yield future.result()
-
-
-def _remove_orphans(path: Path) -> None:
-    """Remove temporary folders of writers that were killed; only this build may be running."""
-    for folder in path.parent.glob(f".{path.name}.*.building"):
-        shutil.rmtree(folder, ignore_errors=True)

@@ -97,7 +97,7 @@ class StampSetWriter:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir()
             self._file = (self._temporary / "stamps.npy").open("wb+")
-            _write_npy_header(self._file, 0)
+            write_npy_header(self._file, 0)
         except OSError as error:
             raise _no_room(self.path, error) from error
         return self
@@ -212,7 +212,7 @@ class StampSetWriter:
         if self._n == 0:
             raise UserError(f"{self.path}: no stamps came in, so no set was written")
         self._file.seek(0)
-        _write_npy_header(self._file, self._n)
+        write_npy_header(self._file, self._n)
         self._file.flush()
         os.fsync(self._file.fileno())
         # A catalogue of a million rows and fifty columns need not be in memory twice.
@@ -276,7 +276,8 @@ def _normalise_rows(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     return rows
 
 
-def _write_npy_header(file: Any, n: int) -> None:
+def write_npy_header(file: Any, n: int) -> None:
+    """Write the header of ``stamps.npy``, n stamps, where `file` stands: as long for any n."""
     header = {"descr": "<f4", "fortran_order": False, "shape": (n, *STAMP_SHAPE)}
     # write_array_header_1_0 leaves room for the number to grow, so that the header can be
     # written again over itself once the number of stamps is known.

@@ -371,22 +371,67 @@ def test_without_fastavro(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read(root)
 
 
-def test_interrupted_build_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "CHUNK", 2)
-    write(root, "a", container([ztf(i) for i in range(6)], ZTF_SCHEMA))
-    real = alerts.triplet
-    calls = 0
+def night(root: Path) -> None:
+    """Files with good packets, a second copy, one without an image, and one without difference."""
+    write(root, "a", container([ztf(i) for i in range(5)], ZTF_SCHEMA))
+    write(root, "b", container([ztf(i) for i in (4, 5, 6)], ZTF_SCHEMA))
+    write(root, "c", b"hello")
+    write(root, "d", ztf_file(7, without("tmpl")))
+    write(root, "e", container([ztf(i, without("diff")) for i in range(8, 11)], ZTF_SCHEMA))
 
-    def stop(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 5:
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_an_interrupted_build_goes_on_to_the_same_set(
+    root: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    monkeypatch.setattr(alerts, "CHUNK", 2)
+    night(root)
+    real, cut = alerts.triplet, []
+
+    def stop(packet: Any, *arguments: Any) -> Any:
+        cut.append(packet)
+        if len(cut) == at:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(packet, *arguments)
 
     monkeypatch.setattr(alerts, "triplet", stop)
     with pytest.raises(KeyboardInterrupt):
-        read(root)
+        read(root, require=["srch", "tmpl"])
+    again = read(root, require=["srch", "tmpl"])
+    # What was kept in twos is not cut out again. Of the 11 packets that are, the eighth is bad.
+    good = at - 1 - (at > 8)
+    kept = 2 * (good // 2)
+    assert len(cut) - at == 11 - kept - (kept == 8)
+    monkeypatch.setattr(alerts, "triplet", real)
+    whole = read(root, require=["srch", "tmpl"], cache=str(root.parent / "other"))
+    assert again.digest == whole.digest and len(whole) == 10
+    assert again.meta["n_nan_stamps"] == whole.meta["n_nan_stamps"] == 3
+    assert again.catalogue.equals(whole.catalogue)
+    assert again.table("skipped").equals(whole.table("skipped"))
+    assert [p.name for p in (root.parent / "cache").iterdir()] == [again.path.name]
+
+
+def test_a_kept_part_that_is_cut_short_is_read_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "CHUNK", 2)
+    night(root)
+    expected = read(root, require=["srch", "tmpl"], cache=str(root.parent / "other")).digest
+    monkeypatch.setattr(alerts._Build, "_write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        read(root, require=["srch", "tmpl"])
+    monkeypatch.undo()
+    (stamps,) = (root.parent / "cache").glob(".*.partial/stamps.npy")
+    with stamps.open("r+b") as file:
+        file.truncate(stamps.stat().st_size - 100_000)
+    assert read(root, require=["srch", "tmpl"]).digest == expected
+
+
+def test_a_build_that_fails_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "CHUNK", 2)
+    night(root)
+    with pytest.raises(UserError, match="max_skipped"):
+        read(root, require=["srch", "tmpl"], max_skipped=0)
     assert list((root.parent / "cache").iterdir()) == []
 
 

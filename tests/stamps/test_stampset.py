@@ -257,8 +257,8 @@ def test_header_has_room_for_any_number():
     import io
 
     file = io.BytesIO()
-    writer._write_npy_header(file, 0)
+    writer.write_npy_header(file, 0)
     small = file.tell()
     file.seek(0)
-    writer._write_npy_header(file, 10**12)
+    writer.write_npy_header(file, 10**12)
     assert file.tell() == small
