@@ -25,8 +25,8 @@ from rb.studies.paper_values import (
 )
 
 _PAIRED = (
-    "The column with a minus: difference of the test accuracies, candidate by candidate, with "
-    "its interval and the p-value of McNemar's exact test."
+    "The column with a minus: difference of the test accuracies in points, the same candidates, "
+    "with its interval and the p-value of McNemar's exact test."
 )
 _PREMADE_NAMES = {"vgg16": "VGG16", "resnet50v2": "ResNet50-V2"}
 
@@ -301,7 +301,7 @@ def _table(
     return pd.DataFrame(
         columns
         | {"test accuracy": [own(gathered.accuracy(job)) for job in jobs]}
-        | ({} if base is None else {f"− {named}": _against(gathered, jobs, base)})
+        | ({} if base is None else {f"− {named}, %": _against(gathered, jobs, base)})
         | {
             "AUC": [_four(gathered.test_metric(job, "auc")) for job in jobs],
             "validation": [own(gathered.validation(job)) for job in jobs],
@@ -326,7 +326,9 @@ def _against(gathered: Gathered, jobs: Sequence[Job], base: Callable[[Job], bool
         if first is not None and first is not job:
             try:
                 test = compare(gathered.result(job), gathered.result(first), gathered.confidence)
-                text = f"{_points(test.accuracy)}, {p_value(test.mcnemar_p)}"
+                difference = _points(test.accuracy).removesuffix(" points")
+                # The table is wide already: no line breaks within a number.
+                text = f"{difference}, {p_value(test.mcnemar_p)}".replace(" ", "\N{NO-BREAK SPACE}")
             except UserError:
                 pass  # its stamps are not there any more, or are others
         found.append(text)
