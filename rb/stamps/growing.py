@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rb.errors import UserError
 from rb.files import write_whole
 from rb.stamps.layout import CHANNELS, STAMP_SHAPE
 from rb.stamps.writer import StampSetWriter, write_npy_header
@@ -77,7 +76,10 @@ class GrowingStamps:
         self._file.write(stamps.data)
         self._file.flush()
         os.fsync(self._file.fileno())
-        rows.to_parquet(self.folder / f"{number}.parquet", index=False)
+        with (self.folder / f"{number}.parquet").open("wb") as file:
+            rows.to_parquet(file, index=False)
+            file.flush()
+            os.fsync(file.fileno())
         part = {
             "n": len(stamps),
             "nan_pixels": nan.sum((0, 2, 3)).tolist(),
@@ -122,17 +124,28 @@ class GrowingStamps:
         self._file.close()
 
     def _whole_parts(self) -> list[dict[str, Any]]:
+        """Up to the first part that is not whole, as after a power cut: it is made again."""
+        try:
+            there = (self.folder / "stamps.npy").stat().st_size
+        except OSError:
+            return []
         parts: list[dict[str, Any]] = []
-        while (file := self.folder / f"{len(parts):05d}.json").exists():
-            try:
-                part = json.loads(file.read_text(encoding="utf-8"))
-                there = (self.folder / "stamps.npy").stat().st_size
-            except (OSError, ValueError) as error:
-                raise UserError(
-                    f"{file}: what is left of an interrupted build cannot be read ({error}); "
-                    f"remove {self.folder} to build from the start"
-                ) from error
-            if there < _BYTES * (sum(p["n"] for p in parts) + part["n"]):
-                break  # the machine went down before the stamps were on the disk
+        needed = 0
+        while (part := self._part(len(parts))) is not None:
+            needed += _BYTES * part["n"]
+            if there < needed:
+                break
             parts.append(part)
         return parts
+
+    def _part(self, number: int) -> dict[str, Any] | None:
+        import pyarrow
+        from pyarrow.parquet import read_metadata
+
+        try:
+            text = (self.folder / f"{number:05d}.json").read_text(encoding="utf-8")
+            part: dict[str, Any] = json.loads(text)
+            rows = read_metadata(self.folder / f"{number:05d}.parquet").num_rows
+        except (OSError, ValueError, pyarrow.ArrowException):
+            return None
+        return part if rows == part["n"] else None

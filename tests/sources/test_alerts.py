@@ -411,19 +411,23 @@ def test_an_interrupted_build_goes_on_to_the_same_set(
     assert [p.name for p in (root.parent / "cache").iterdir()] == [again.path.name]
 
 
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("stamps.npy", 0), ("stamps.npy", 0.7), ("00002.parquet", 0.5), ("00000.parquet", 0),
+     ("00003.json", 0), ("00001.json", 0.5)],
+)  # fmt: skip
 def test_a_kept_part_that_is_cut_short_is_read_again(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, left: float
 ) -> None:
     monkeypatch.setattr(alerts, "CHUNK", 2)
     night(root)
     expected = read(root, require=["srch", "tmpl"], cache=str(root.parent / "other")).digest
-    monkeypatch.setattr(alerts._Build, "_write", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(alerts._Build, "_write", lambda *_: 1 / 0)
         read(root, require=["srch", "tmpl"])
-    monkeypatch.undo()
-    (stamps,) = (root.parent / "cache").glob(".*.partial/stamps.npy")
-    with stamps.open("r+b") as file:
-        file.truncate(stamps.stat().st_size - 100_000)
+    (file,) = (root.parent / "cache").glob(f".*.partial/{name}")
+    with file.open("r+b") as opened:
+        opened.truncate(int(left * file.stat().st_size))
     assert read(root, require=["srch", "tmpl"]).digest == expected
 
 
