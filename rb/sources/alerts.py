@@ -81,21 +81,22 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
     settings = AlertSettings.from_config(config)
     files = list_files(settings.root)
     path = settings.cache / f"alerts-{digest(settings.parameters(), files)[:16]}"
-    if path.exists():
-        try:
-            stamps = StampSet.open(path)
-            _log.info("%s: %s candidates from %s", settings.root, f"{len(stamps):,}", path)
-            return stamps
-        except UserError as error:
-            _log.warning("%s; building it again", error)
+    if (stamps := _built_before(path)) is not None:
+        _log.info("%s: %s candidates from %s", settings.root, f"{len(stamps):,}", path)
+        return stamps
     with building(path):
         # Another process may have built it while this one waited for its turn.
-        if path.exists():
-            try:
-                return StampSet.open(path)
-            except UserError:
-                pass
-        return _Build(settings, files).run(path, progress)
+        stamps = _built_before(path)
+        return stamps if stamps is not None else _Build(settings, files).run(path, progress)
+
+
+def _built_before(path: Path) -> StampSet | None:
+    if path.exists():
+        try:
+            return StampSet.open(path)
+        except UserError as error:
+            _log.warning("%s; building it again", error)
+    return None
 
 
 @dataclass
