@@ -28,6 +28,7 @@ _PAIRED = (
     "The column with a minus: difference of the test accuracies in points, the same candidates, "
     "with its interval and the p-value of McNemar's exact test."
 )
+_PLAIN = "Table 4 (the paper's noDIA)"
 _PREMADE_NAMES = {"vgg16": "VGG16", "resnet50v2": "ResNet50-V2"}
 
 
@@ -133,30 +134,37 @@ def richer_part(gathered: Gathered) -> Part:
     says = (
         "To make up for the difference image the paper gave noDIA more layers: "
         + "; ".join(f"Table {number}: {what}" for number, what in RICHER.items())
-        + ". None was better than the plain network. "
-        + _PAIRED
+        + ". None was better than the plain network."
     )
     what = "Richer noDIA networks (Tables 6–9)"
     found = gathered.experiment("richer")
     if found is None:
         return missing("richer", title, says, "richer", what, "no gain")
     names = [_richer_name(job) for job in found.jobs]
-    plain = "Table 4 (the paper's noDIA)"
     table = _table(
         gathered,
         found.jobs,
         {"network": names},
-        base=lambda job: _richer_name(job) == plain,
+        base=lambda job: _richer_name(job) == _PLAIN,
         named="Table 4",
     )
     accuracies = dict(zip(names, (gathered.accuracy(j) for j in found.jobs), strict=True))
-    base = accuracies.pop(plain, None)
+    base = accuracies.pop(_PLAIN, None)
     lines = []
     for name, accuracy in accuracies.items():
         against = "" if base is None else f", plain {own(base)}"
         lines.append(Line(f"noDIA, {name}", "no gain", own(accuracy) + against, found.data))
     return Part(
-        [section("richer", title, found, [says], _curves(gathered, found, names), {title: table})],
+        [
+            section(
+                "richer",
+                title,
+                found,
+                [says, _PAIRED],
+                _curves(gathered, found, names),
+                {title: table},
+            )
+        ],
         lines,
     )
 
@@ -164,7 +172,7 @@ def richer_part(gathered: Gathered) -> Part:
 def _richer_name(job: Job) -> str:
     """Which table of the paper a network is that of, by its layers."""
     known = {
-        (3, (32,)): "Table 4 (the paper's noDIA)",
+        (3, (32,)): _PLAIN,
         (3, (32, 24, 16, 8)): "Table 6",
         (3, (1200, 800, 400, 160, 80, 32, 24, 16, 8)): "Table 7",
         (5, (32,)): "Table 8",
@@ -178,7 +186,7 @@ def longer_part(gathered: Gathered) -> Part:
     title = "Section 5: longer training"
     says = (
         f"After {LONGER_EPOCHS} epochs noDIA showed no overfitting, so the paper trained it on; "
-        "accuracy did not rise any more. " + _PAIRED
+        "accuracy did not rise any more."
     )
     what = "noDIA: longer training"
     found = gathered.experiment("longer")
@@ -205,7 +213,7 @@ def longer_part(gathered: Gathered) -> Part:
                 "longer",
                 title,
                 found,
-                [says],
+                [says, _PAIRED],
                 _curves(gathered, Experiment("longer", found.size, None, jobs), names),
                 {"By length of training": table},
             )
@@ -220,7 +228,7 @@ def premade_part(gathered: Gathered) -> Part:
     says = (
         f"On 51x51x3 VGG16 came to {share(PREMADE['vgg16'])}, overfitting after about 20 epochs, "
         f"ResNet50-V2 to {share(PREMADE['resnet50v2'])}, overfitting all along; the paper's own "
-        f"DIA network has {share(TABLE_1['dia'].test, TABLE_1['dia'].test_error)}. {_PAIRED}"
+        f"DIA network has {share(TABLE_1['dia'].test, TABLE_1['dia'].test_error)}."
     )
     paper = ", ".join(f"{_PREMADE_NAMES[k]} {share(v)}" for k, v in PREMADE.items())
     found = gathered.experiment("premade")
@@ -247,7 +255,16 @@ def premade_part(gathered: Gathered) -> Part:
         if job.name in PREMADE
     ]
     return Part(
-        [section("premade", title, found, [says], _curves(gathered, found, names), {title: table})],
+        [
+            section(
+                "premade",
+                title,
+                found,
+                [says, _PAIRED],
+                _curves(gathered, found, names),
+                {title: table},
+            )
+        ],
         lines,
     )
 
@@ -259,7 +276,7 @@ def scalings_part(gathered: Gathered) -> Part:
         "The paper maps mean ± 3σ of search and template to 0–1 and gives no numbers for other "
         "scalings. three_sigma is what the authors' code does: the extremes of the pixels within "
         "mean ± 3σ become 0 and 1; mu_three_sigma is what the paper's words say; standardise "
-        "brings mean and σ to 0 and 1, as for the difference. " + _PAIRED
+        "brings mean and σ to 0 and 1, as for the difference."
     )
     what = "Scalings of search and template"
     found = gathered.experiment("scalings")
@@ -283,7 +300,7 @@ def scalings_part(gathered: Gathered) -> Part:
         )
         if ours:
             lines.append(Line(f"{name}: scalings (section 3.1)", "–", ours, found.data))
-    return Part([section("scalings", title, found, [says], tables={title: table})], lines)
+    return Part([section("scalings", title, found, [says, _PAIRED], tables={title: table})], lines)
 
 
 def _table(
