@@ -32,9 +32,9 @@ def building(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be written to ({error.strerror})") from error
     with lock:
-        for orphan in path.parent.glob(f".{path.name}.*.building"):
-            shutil.rmtree(orphan, ignore_errors=True)
         try:
+            for orphan in path.parent.glob(f".{path.name}.*.building"):
+                shutil.rmtree(orphan, ignore_errors=True)
             yield
         finally:
             file.unlink(missing_ok=True)
