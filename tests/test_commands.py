@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -14,21 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from in_process import run_script
+from command_lines import command, run, run_here
 from toys import REPOSITORY, TINY, write_set
-
-
-def command(script: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(REPOSITORY / script), *arguments]
-
-
-def run(script: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "RB_"))}
-    done = subprocess.run(
-        command(script, *arguments), capture_output=True, text=True, env=environment, timeout=300
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +99,7 @@ def test_configuration_errors_are_one_line(arguments, message):
 def test_mistakes_are_one_line(
     tmp_path, monkeypatch, capsys, as_before, script, arguments, message
 ):
-    assert run_script(monkeypatch, script, *arguments, f"paths.root={tmp_path}") == 2
+    assert run_here(monkeypatch, script, *arguments, f"paths.root={tmp_path}") == 2
     assert message in one_line(capsys.readouterr().err)
 
 

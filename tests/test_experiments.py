@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from command_lines import run, run_here
 from hydra import compose, initialize_config_dir
-from in_process import run_script
 from omegaconf import OmegaConf
 from toys import REPOSITORY
 
@@ -32,14 +29,6 @@ def composed(*overrides: str, with_hydra: bool = False):
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         config = compose("train", list(overrides), return_hydra_config=with_hydra)
     return config if with_hydra else resolved(config)
-
-
-def train(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "RB_"))}
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
-        capture_output=True, text=True, env=environment, timeout=600,
-    )  # fmt: skip
 
 
 def rows(experiment: str, *overrides: str) -> list[tuple[int, ...]]:
@@ -65,8 +54,7 @@ def test_the_random_search_draws_from_the_grid_by_seed():
 
 
 def test_more_draws_than_combinations_are_refused():
-    done = train("experiment=table10_random", "size=toy", "draws=40")
-    assert done.returncode == 2
+    done = run("train.py", "experiment=table10_random", "size=toy", "draws=40", expect=2)
     assert done.stderr.splitlines()[1:] == ["error: draws is 40; the grid has 32 combinations"]
 
 
@@ -120,7 +108,7 @@ def test_each_experiment_runs_at_toy_size(name, toy_root, monkeypatch, as_before
     if name == "premade":
         pytest.importorskip("timm")
     words = [f"experiment={name}", "size=toy", f"paths.root={toy_root}", *few]
-    assert run_script(monkeypatch, "train.py", *words) == 0
+    assert run_here(monkeypatch, "train.py", *words) == 0
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{toy_root / 'mlruns' / 'mlflow.db'}")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_lines import run, run_here
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from in_process import run_script
 from omegaconf import open_dict
 from slurm_stand_in import install, submitted
 from toys import REPOSITORY, TINY, write_set
@@ -33,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("as_before")
 
 
 def train_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    return run_script(monkeypatch, "train.py", *arguments)
+    return run_here(monkeypatch, "train.py", *arguments)
 
 
 def settings(root: Path, *more: str) -> list[str]:
@@ -310,21 +308,11 @@ def test_jobs_of_a_sweep_are_found_by_either_tag(tmp_path):
 # --- jobs in other processes -----------------------------------------------------------
 
 
-def run(*arguments: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "RB_"))}
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
-        capture_output=True, text=True, env=kept | environment, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done
-
-
 @pytest.mark.slow
 def test_jobs_side_by_side_on_one_machine(tmp_path):
     write_set(tmp_path / "set", 60)
     done = run(
-        "-m", "trainer.batch_size=20,0,30", *settings(tmp_path, "trainer.max_epochs=1"),
+        "train.py", "-m", "trainer.batch_size=20,0,30", *settings(tmp_path, "trainer.max_epochs=1"),
         "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", expect=1,
     )  # fmt: skip
     assert "1 of 3 jobs have no result" in done.stderr
@@ -342,8 +330,9 @@ def test_jobs_through_slurm(tmp_path):
     write_set(tmp_path / "set", 60)
     commands_folder = install(tmp_path / "slurm")
     run(
-        "-m", "seed=1,2", *settings(tmp_path, "trainer.max_epochs=1"), "hydra/launcher=nersc",
-        "hydra.launcher.account=m1234", PATH=f"{commands_folder}:{os.environ['PATH']}",
+        "train.py", "-m", "seed=1,2", *settings(tmp_path, "trainer.max_epochs=1"),
+        "hydra/launcher=nersc", "hydra.launcher.account=m1234",
+        PATH=f"{commands_folder}:{os.environ['PATH']}",
     )  # fmt: skip
     script = submitted(commands_folder)
     for option in ("account=m1234", "qos=shared", "constraint=cpu", "array=0-1%2", "time=720"):
