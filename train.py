@@ -3,14 +3,14 @@
 import hydra
 from omegaconf import DictConfig
 
-from rb.commands import job, run_command
+from rb.hydra_job import job, run_command
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @job
 def main(config: DictConfig) -> float | None:
     """Compose, check, train; the best validation accuracy goes back to the sweeper."""
-    from rb.training.entry import start
+    from rb.commands.train import start
 
     return start(config)
 

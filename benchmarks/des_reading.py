@@ -24,11 +24,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.des_archive import PANELS, Truth, write_archive
-from rb.sources.des_archive import index_tar
-from rb.sources.des_file import StampFile
-from rb.sources.des_plan import Plan, Shard
-from rb.sources.des_read import read_unit
-from rb.sources.fits_stamp import StampParser
+from rb.io.fits import StampParser
+from rb.sources.des.archive import index_tar
+from rb.sources.des.file import StampFile
+from rb.sources.des.plan import Plan, Shard
+from rb.sources.des.read import read_unit
 
 Found = Iterator[tuple[str, np.ndarray]]
 

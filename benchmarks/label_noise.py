@@ -28,14 +28,14 @@ from rich.console import Console
 from rich.table import Table
 
 from rb.config import project_root, register_resolvers, resolved
-from rb.evaluation.intervals import Estimate, proportion
+from rb.evaluation.choose import select
 from rb.evaluation.paired import compare
 from rb.evaluation.results import RunResult
-from rb.evaluation.select import select
 from rb.labels.suspects import read_suspects
-from rb.labels.tables import as_text
+from rb.metrics.intervals import Estimate, proportion
 from rb.sources import open_stamps
 from rb.stamps import StampSet
+from rb.stamps.label_table import as_text
 from rb.stamps.layout import BOGUS, REAL
 from rb.stamps.splits import make_split
 from rb.tracking import Tracking

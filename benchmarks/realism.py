@@ -111,8 +111,8 @@ def classify(checkpoint: Path, stamps: StampSet, rows: np.ndarray) -> None:
     """Print what the DES-trained network makes of simulated candidates."""
     import torch
 
-    from rb.evaluation.auc import auc
-    from rb.models.keras import load_keras
+    from rb.metrics.auc import auc
+    from rb.models.keras.network import load_keras
     from rb.stamps.scaling import InputSpec
 
     network = load_keras(checkpoint)
@@ -141,11 +141,11 @@ def classify(checkpoint: Path, stamps: StampSet, rows: np.ndarray) -> None:
 
 def forest(path: Path, stamps: StampSet, rows: np.ndarray) -> None:
     """Print what a forest trained on real DES rows makes of simulated candidates."""
-    from rb.evaluation.metrics import evaluate_scores
+    from rb.evaluation.cross_validation import crossvalidate
     from rb.features import PIXEL_FEATURES
     from rb.features.table import read_table
-    from rb.models.forest import restricted
-    from rb.models.forest_evaluation import crossvalidate
+    from rb.metrics.classification import evaluate_scores
+    from rb.models.forest.learners import restricted
 
     table = read_table(path).labelled().restricted(PIXEL_FEATURES)
     p_real = restricted(table, PIXEL_FEATURES).predict(compute(stamps[rows]))

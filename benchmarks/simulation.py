@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 from rb.sources.simulated import build
-from rb.survey.observation import observe
-from rb.survey.render import Sources, draw_sources
+from rb.survey.camera.observation import observe
 from rb.survey.settings import settings_from_config
+from rb.survey.sky.render import Sources, draw_sources
 
 
 def main() -> None:

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from rb.stamps.stampset import BOGUS
-from rb.survey.detection import detect, find_reference, measure_fwhm, psf_flux
+from rb.survey.camera.observation import Observation, observe
 from rb.survey.frame import match_frame
-from rb.survey.labels import label_detections
-from rb.survey.observation import Observation, observe
+from rb.survey.pipeline.detection import detect, find_reference, measure_fwhm, psf_flux
+from rb.survey.pipeline.labels import label_detections
+from rb.survey.pipeline.subtraction import difference_variance, subtract
 from rb.survey.settings import SurveySettings, settings_from_config
-from rb.survey.subtraction import difference_variance, subtract
 
 Image = NDArray[np.float32]
 Method = Callable[[SurveySettings, Observation], Image]

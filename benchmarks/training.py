@@ -28,7 +28,7 @@ from rb.config import project_root, register_resolvers, resolved
 from rb.models.build import build_network, build_optimizer
 from rb.stamps import StampSet, StampSetWriter
 from rb.tracking import Tracking
-from rb.training.run import input_spec, split_of, train
+from rb.training.job import input_spec, split_of, train
 
 
 def random_set(path: Path, n: int) -> StampSet:

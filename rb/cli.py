@@ -59,7 +59,7 @@ def _show(told: argparse.Namespace) -> int:
         stamps.verify()
     print(stamps)
     if told.out is not None:
-        from rb.show import draw_examples
+        from rb.commands.show import draw_examples
 
         draw_examples(stamps, told.out, told.stamps, told.seed)
         print(f"  examples  {told.out}")
@@ -88,7 +88,7 @@ def _download_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _download(told: argparse.Namespace) -> int:
-    from rb.sources.download import Downloader, des_files
+    from rb.sources.des.download import Downloader, des_files
 
     files = des_files(told.base_url, told.shards, table=not told.no_table)
     downloader = Downloader(
@@ -137,7 +137,7 @@ def _review_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _review(told: argparse.Namespace) -> int:
-    from rb.labels.commands import review
+    from rb.commands.labels import review
     from rb.labels.review import Choice, Review
 
     given = None if told.given is None else ("real", "bogus").index(told.given)
@@ -169,7 +169,7 @@ def _merge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(told: argparse.Namespace) -> int:
-    from rb.labels.commands import merge
+    from rb.commands.labels import merge
 
     merge(told.folder, told.out, told.at_least, told.unanimous)
     return 0

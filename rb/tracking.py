@@ -190,7 +190,7 @@ class Tracking:
         Finished if the block is left normally, FAILED with the reason on an error, KILLED on
         an interruption.
         """
-        from rb.commands import Interrupted
+        from rb.hydra_job import Interrupted
 
         if run_id is None:
             all_tags = dict(tags or {}) | {KIND_TAG: kind} | _origin_tags()
@@ -238,7 +238,7 @@ class _Whole:
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:
-            from rb.commands import uninterrupted
+            from rb.hydra_job import uninterrupted
 
             with uninterrupted():
                 return found(*arguments, **named)
@@ -365,7 +365,7 @@ class TrackedRun:
     ) -> None:
         """Log a checkpoint as an MLflow model with a signature: raw stamps in, p_real out.
 
-        The model is loaded by `rb.models.served` from plain weights; nothing is pickled. A forest
+        The model is loaded by `rb.models.pyfunc` from plain weights; nothing is pickled. A forest
         that needs more than stamps takes a table with the features `columns` instead.
         """
         import mlflow
@@ -374,7 +374,7 @@ class TrackedRun:
         from mlflow.types import ColSpec, Schema, TensorSpec
 
         from rb import __version__
-        from rb.commands import uninterrupted
+        from rb.hydra_job import uninterrupted
 
         signature = ModelSignature(
             inputs=Schema(
@@ -387,7 +387,7 @@ class TrackedRun:
         with uninterrupted(), mlflow.start_run(run_id=self.run_id):
             mlflow.pyfunc.log_model(
                 name="model",
-                loader_module="rb.models.served",
+                loader_module="rb.models.pyfunc",
                 data_path=str(checkpoint),
                 signature=signature,
                 # Given, because MLflow would otherwise load the model in a new process to see

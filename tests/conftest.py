@@ -15,7 +15,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from toys import REPOSITORY, write_set
 
-from rb import commands
+from rb import hydra_job as commands
 from rb.stamps import StampSet
 
 

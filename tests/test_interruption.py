@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from rb.commands import Interrupted, raise_interrupted, uninterrupted
+from rb.hydra_job import Interrupted, raise_interrupted, uninterrupted
 from rb.tracking import Tracking
 
 

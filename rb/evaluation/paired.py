@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rb.errors import UserError
-from rb.evaluation.auc import auc_difference
-from rb.evaluation.intervals import UNDEFINED, Estimate, normal_quantile
-from rb.evaluation.metrics import BOGUS, REAL, UNKNOWN
 from rb.evaluation.results import RunResult
+from rb.metrics.auc import auc_difference
+from rb.metrics.classification import BOGUS, REAL, UNKNOWN
+from rb.metrics.intervals import UNDEFINED, Estimate, normal_quantile
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
-from rb.evaluation.intervals import Estimate
-from rb.evaluation.metrics import ConfusionMatrix, Roc, confusion, evaluate_scores, known, roc
+from rb.metrics.classification import ConfusionMatrix, Roc, confusion, evaluate_scores, known, roc
+from rb.metrics.intervals import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +122,7 @@ class RunResult:
         return int(np.count_nonzero(self.labels >= 0))
 
     def metrics(self, confidence: float = 0.95) -> dict[str, Estimate]:
-        """All metrics, see `rb.evaluation.metrics.evaluate_scores`."""
+        """All metrics, see `rb.metrics.classification.evaluate_scores`."""
         return evaluate_scores(self.labels, self.p_real, self.threshold, confidence)
 
     def confusion(self) -> ConfusionMatrix:
@@ -228,6 +228,15 @@ class RunResult:
             raise UserError(
                 f"{path}: the saved result is damaged ({error}); evaluate the run again"
             ) from error
+
+
+def unique_names(results: Sequence[RunResult]) -> list[str]:
+    """Names of the runs; those that repeat get the start of their run id."""
+    names = [result.name for result in results]
+    labels = [f"{r.name} ({r.run_id[:8]})" if names.count(r.name) > 1 else r.name for r in results]
+    return [
+        f"{label} #{i + 1}" if labels.count(label) > 1 else label for i, label in enumerate(labels)
+    ]
 
 
 def _finite(cost: Mapping[str, float]) -> dict[str, float | None]:

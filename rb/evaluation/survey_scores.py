@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from rb.evaluation.comparison import unique_names
 from rb.evaluation.paired import same_candidates
-from rb.evaluation.results import RunResult
-from rb.evaluation.sections import Picture, Section
+from rb.evaluation.results import RunResult, unique_names
 
 SURVEY_SCORES = ("drb", "rb", "reliability")
 """Catalogue columns that hold a real/bogus score from 0 to 1, by the survey's own classifier."""
@@ -50,7 +48,7 @@ def agreement(results: Sequence[RunResult], survey: np.ndarray, name: str) -> pd
     from scipy.stats import spearmanr
 
     rows = []
-    for run, result in _alike(results).items():
+    for run, result in alike(results).items():
         known = np.isfinite(survey)
         ours, theirs = result.p_real[known], survey[known]
         varied = len(theirs) > 2 and np.ptp(theirs) > 0 and np.ptp(ours) > 0
@@ -67,38 +65,7 @@ def agreement(results: Sequence[RunResult], survey: np.ndarray, name: str) -> pd
     return pd.DataFrame(rows)
 
 
-def survey_score_sections(
-    results: Sequence[RunResult], scores: Mapping[str, np.ndarray]
-) -> list[Section]:
-    """A section for each survey score; runs that scored other candidates are left out."""
-    from rb.figures.against import against_figure
-
-    return [
-        Section(
-            f"against-{name}",
-            f"Against the survey's {name}",
-            [
-                f"{name} is the score of the survey's own classifier. It is no truth: where the "
-                "two differ, either can be wrong."
-            ],
-            [
-                Picture(
-                    f"against_{name}",
-                    against_figure(
-                        survey,
-                        {run: result.p_real for run, result in _alike(results).items()},
-                        name,
-                    ),
-                    f"p_real of each candidate against {name}.",
-                )
-            ],
-            {f"Agreement with {name}": agreement(results, survey, name)},
-        )
-        for name, survey in scores.items()
-    ]
-
-
-def _alike(results: Sequence[RunResult]) -> dict[str, RunResult]:
+def alike(results: Sequence[RunResult]) -> dict[str, RunResult]:
     """The runs that scored the candidates of the first one, by name."""
     alike = [r for r in results if same_candidates(r, results[0])]
     return dict(zip(unique_names(alike), alike, strict=True))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from rb.evaluation.metrics import confusion, roc
+from rb.evaluation.scored_run import ScoredRun
+from rb.metrics.classification import confusion, roc
 from rb.tracking import TrackedRun
 
 
@@ -33,8 +34,8 @@ def log_classification(
     threshold : float
         Real from this probability on.
     """
-    from rb.figures.confusion import confusion_figure
-    from rb.figures.roc import roc_figure
+    from rb.figures.classification.confusion import confusion_figure
+    from rb.figures.classification.roc import roc_figure
 
     curve, matrix = roc(labels, p_real, threshold), confusion(labels, p_real, threshold)
     run.log_figure(roc_figure({name: curve}), f"figures/{subset}_roc")
@@ -45,3 +46,20 @@ def log_classification(
     )
     table = pd.DataFrame({"fpr": curve.fpr, "tpr": curve.tpr, "threshold": curve.threshold})
     run.log_text(table.to_csv(index=False), f"{subset}_roc.csv")
+
+
+def log_to_run(run: TrackedRun, one: ScoredRun, confidence: float) -> None:
+    """Metrics of the held-out test set go to the run that was tested, so the UI compares them."""
+    result = one.result
+    metrics: dict[str, float] = {}
+    for key, estimate in result.metrics(confidence).items():
+        metrics |= {
+            f"test/{key}": estimate.value,
+            f"test_low/{key}": estimate.low,
+            f"test_high/{key}": estimate.high,
+        }
+    for key in ("ms_per_stamp", "ms_per_stamp_mad"):
+        if key in result.cost:
+            metrics[f"cost/{key}"] = result.cost_of(key)
+    run.log_metrics(metrics)
+    log_classification(run, "test", result.name, result.labels, result.p_real, result.threshold)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rb.explain.score import PanelScore, unstack
 from rb.explain.settings import AttributionSettings
-from rb.models.package import TrainedModel
+from rb.models.checkpoint import TrainedModel
 from rb.stamps.scaling import InputSpec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rb.evaluation.intervals import UNDEFINED, Estimate, percentile
+from rb.metrics.intervals import UNDEFINED, Estimate, percentile
 
 
 def bootstrap_mean(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from rb.evaluation.output import Evaluated
+from rb.evaluation.scored_run import ScoredRun
 from rb.explain.attribution import Explainer
 from rb.explain.shares import share_columns
 
@@ -31,7 +31,7 @@ class ExplainedRun:
     kind: str
     threshold: float
     explainer: Explainer
-    evaluated: Evaluated
+    evaluated: ScoredRun
     rows: np.ndarray
     table: pd.DataFrame
 

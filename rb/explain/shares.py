@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rb.explain.attribution import Explainer
-from rb.stamps.absent import lacks_an_image
+from rb.stamps.missing_images import lacks_an_image
 from rb.stamps.stampset import BOGUS, REAL, StampSet
 
 QUADRANT_NAMES = ("TP", "FN", "FP", "TN")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rb.evaluation.intervals import proportion
 from rb.explain.published import PAPER_PERCENT, checkpoint_percent
 from rb.explain.shares import CALLS, QUADRANT_NAMES, share_columns
+from rb.metrics.intervals import proportion
 
 
 def winner_table(

@@ -17,8 +17,8 @@ import sep
 from rb.errors import UserError
 from rb.features.columns import FEATURES_FROM_STAMP
 from rb.features.detection import measure
-from rb.features.forms import Floats, median, normalised, rebinned, silent, unmask
 from rb.features.gaussian import fit_gaussian
+from rb.features.normalised import Floats, median, normalised, rebinned, silent, unmask
 from rb.features.structure import fine_structure_peak
 
 STAMP_SIDE = 51

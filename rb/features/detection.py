@@ -24,7 +24,7 @@ import numpy as np
 import sep
 
 from rb.features.columns import MEASURED_FEATURES
-from rb.features.forms import Floats, median
+from rb.features.normalised import Floats, median
 
 _CROP = 15
 _THRESHOLD = 1.5

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rb.features.forms import Floats
+from rb.features.normalised import Floats
 
 _CENTRE = (24.5, 25.5)
 _START_AMPLITUDE, _START_SIGMA = 10.0, 10.0

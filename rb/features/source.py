@@ -14,7 +14,7 @@ from rich.console import Console
 from rb.errors import UserError
 from rb.features.columns import ALL_38, FEATURES_FROM_STAMP
 from rb.features.table import FeatureTable
-from rb.files import write_whole
+from rb.io.files import write_whole
 from rb.stamps import StampSet
 
 SETTINGS = ("auto", "catalogue", "stamps")

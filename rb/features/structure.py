@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from rb.features.forms import Floats, silent
+from rb.features.normalised import Floats, silent
 
 # A sorting network's exchanges that leave the median of nine values in the fifth place.
 _MEDIAN_OF_NINE = (

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb.files import write_whole
+from rb.io.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rb.errors import UserError
-from rb.evaluation.intervals import UNDEFINED, Estimate, proportion
-from rb.files import write_whole
+from rb.io.files import write_whole
 from rb.labels.journal import VERDICTS
-from rb.labels.tables import as_numbers
+from rb.metrics.intervals import UNDEFINED, Estimate, proportion
+from rb.stamps.label_table import as_numbers
 from rb.stamps.layout import BOGUS, REAL
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
-from rb.files import write_whole
+from rb.io.files import write_whole
 from rb.labels.journal import append_verdict, inspector_name, journal_path, read_journal
 from rb.labels.suspects import SET_KEY, read_suspects
-from rb.labels.tables import as_text, stamp_mark
 from rb.stamps import CHANNELS, StampSet
+from rb.stamps.label_table import as_text, stamp_mark
 from rb.stamps.layout import BOGUS, REAL
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _facts(stamps: StampSet, wanted: list[str] | None) -> pd.DataFrame:
 
 def _panels(stamp: np.ndarray, channels: tuple[str, ...]) -> list[dict[str, Any]]:
     """For each channel its pixels, float32 in rows from below, and how to show them."""
-    from rb.figures.levels import diff_limits, grey_limits, same_sky, unmasked
+    from rb.figures.limits import diff_limits, grey_limits, same_sky, unmasked
 
     clean = unmasked(stamp)
     images = {name: clean[CHANNELS.index(name)] for name in channels}

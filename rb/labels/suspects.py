@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
-from rb.files import write_whole
+from rb.io.files import write_whole
 from rb.labels.confident import ConfidentJoint, confident_joint, margin
-from rb.labels.tables import read_table
+from rb.stamps.label_table import read_table
 from rb.stamps.layout import UNKNOWN
 
 if TYPE_CHECKING:

@@ -40,6 +40,6 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
     stamps: StampSet = source.open_stamps(own, progress=progress)
     if config.get("labels") is None:
         return stamps
-    from rb.labels.relabelled import relabel
+    from rb.stamps.relabelled import relabel
 
     return relabel(stamps, str(config["labels"]))

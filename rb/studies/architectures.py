@@ -10,9 +10,9 @@ from rich.console import Console
 
 from rb.config import project_root
 from rb.errors import UserError
-from rb.evaluation.sections import Picture, Section
 from rb.models.build import build_network
 from rb.models.describe import Layer, describe
+from rb.report.sections import Picture, Section
 from rb.stamps.scaling import InputSpec
 from rb.tracking import Tracking
 
@@ -39,7 +39,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     UserError
         If there is no such model, or it has no network of its own.
     """
-    from rb.figures.architecture import architecture_figure
+    from rb.figures.studies.architecture import architecture_figure
 
     described = {}
     missing = []

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from rb.evaluation.choose import Candidate, select
 from rb.evaluation.cost import (
     PAPER_DIA_HOURS,
     PAPER_MS,
@@ -29,11 +30,10 @@ from rb.evaluation.cost import (
     tiles_per_plane,
     timed_rows,
 )
-from rb.evaluation.sections import Picture, Section
-from rb.evaluation.select import Candidate, select
 from rb.evaluation.timing import time_prediction
-from rb.figures.cost import plane_figure, prediction_figure
-from rb.models.package import TrainedModel
+from rb.figures.studies.cost import plane_figure, prediction_figure
+from rb.models.checkpoint import TrainedModel
+from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.tracking import TrackedRun, Tracking

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from rb.errors import UserError
+from rb.paper.values import FIGURE_1_IDS
 from rb.stamps.stampset import BOGUS, CHANNELS, REAL, UNKNOWN, StampSet
-from rb.studies.paper_values import FIGURE_1_IDS
 
 MOST = 8
 """Candidates that the figures have room for."""

@@ -16,9 +16,9 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.sections import Picture, Section
-from rb.evaluation.select import Candidate, select
-from rb.models.package import TrainedModel
+from rb.evaluation.choose import Candidate, select
+from rb.models.checkpoint import TrainedModel
+from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.stamps.scaling import InputSpec
@@ -165,7 +165,7 @@ def _networks(
 
 
 def _figure_1(examples: _Examples) -> Section:
-    from rb.figures.triplets import triplets_figure
+    from rb.figures.data.triplets import triplets_figure
 
     figure = triplets_figure(examples.stamps, examples.titles(), examples.colors)
     caption = (
@@ -187,7 +187,7 @@ def _figure_1(examples: _Examples) -> Section:
 
 
 def _figure_2(examples: _Examples) -> Section:
-    from rb.figures.pixels import histograms_figure
+    from rb.figures.data.pixels import histograms_figure
 
     caption = (
         "Pixel values over their full range, logarithmic counts. Dashed: mean ± 3σ of the stamp, "
@@ -206,7 +206,7 @@ def _figure_2(examples: _Examples) -> Section:
 
 
 def _figure_3(examples: _Examples, networks: list[_Network]) -> Section:
-    from rb.figures.composites import Composites, composites_figure, side_by_side
+    from rb.figures.data.composites import Composites, composites_figure, side_by_side
 
     columns = {}
     for network in networks:
@@ -271,7 +271,7 @@ def _predictions(examples: _Examples, network: _Network) -> tuple[list[str], lis
 
 
 def _figure_12(examples: _Examples) -> Section:
-    from rb.figures.pixels import raw_violins_figure
+    from rb.figures.data.pixels import raw_violins_figure
 
     caption = (
         "Pixels of search (left halves, purple) and template (right halves, green) within mean "
@@ -290,7 +290,7 @@ def _figure_12(examples: _Examples) -> Section:
 
 
 def _figure_13(examples: _Examples, networks: list[_Network]) -> Section:
-    from rb.figures.pixels import scaled_violins_figure
+    from rb.figures.data.pixels import scaled_violins_figure
 
     scaling = networks[-1].inputs.scaling if networks else _SUBSTITUTE
     pair = InputSpec(

@@ -10,12 +10,11 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.intervals import proportion
-from rb.evaluation.output import Evaluated
-from rb.evaluation.scoring import score_runs
-from rb.evaluation.sections import Picture, Section
+from rb.evaluation.scored_run import ScoredRun, score_runs
 from rb.labels.confident import ConfidentJoint
 from rb.labels.suspects import SET_KEY, Scores, rank_suspects, write_suspects
+from rb.metrics.intervals import proportion
+from rb.report.sections import Picture, Section
 from rb.stamps import StampSet
 from rb.stamps.layout import BOGUS, REAL, UNKNOWN
 from rb.tracking import Tracking
@@ -68,7 +67,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     return [_found(table, joint, covered, path), *_pictures(table, stamps, pictures)]
 
 
-def _one_set(evaluated: list[Evaluated]) -> StampSet:
+def _one_set(evaluated: list[ScoredRun]) -> StampSet:
     first = evaluated[0]
     for one in evaluated:
         name = one.candidate.name
@@ -80,7 +79,7 @@ def _one_set(evaluated: list[Evaluated]) -> StampSet:
     return first.stamp_set
 
 
-def _coverage(evaluated: list[Evaluated], n: int, n_labelled: int) -> str:
+def _coverage(evaluated: list[ScoredRun], n: int, n_labelled: int) -> str:
     """How much of the set the runs cover, and which folds are missing."""
     text = f"{n:,} of {n_labelled:,} labelled candidates have an out-of-fold score"
     if n == n_labelled:
@@ -102,7 +101,7 @@ def _coverage(evaluated: list[Evaluated], n: int, n_labelled: int) -> str:
 
 
 def _found(table: pd.DataFrame, joint: ConfidentJoint, covered: str, path: Path) -> Section:
-    from rb.figures.suspects import suspects_figure
+    from rb.figures.studies.suspects import suspects_figure
 
     labels = table["label"].to_numpy()
     p_real = table["p_real"].to_numpy()
@@ -153,7 +152,7 @@ def _found(table: pd.DataFrame, joint: ConfidentJoint, covered: str, path: Path)
 
 
 def _pictures(table: pd.DataFrame, stamps: StampSet, n: int) -> list[Section]:
-    from rb.figures.stamps import stamp_page
+    from rb.figures.data.stamps import stamp_page
 
     row_of = pd.Index(stamps.ids)
     found = []

@@ -16,14 +16,12 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.report import COMMAND
-from rb.evaluation.sections import Picture, Section
-from rb.studies.paper_parts import Line, Part
-from rb.studies.paper_runs import SIZES, Experiment, Gathered
-from rb.studies.paper_table1 import table1_part
-from rb.studies.paper_table10 import table10_part
-from rb.studies.paper_values import PAPER
-from rb.studies.paper_variants import (
+from rb.paper.parts import Line, Part
+from rb.paper.runs import SIZES, Experiment, Gathered
+from rb.paper.table1 import table1_part
+from rb.paper.table10 import table10_part
+from rb.paper.values import PAPER
+from rb.paper.variants import (
     folds_part,
     longer_part,
     premade_part,
@@ -31,6 +29,8 @@ from rb.studies.paper_variants import (
     scalings_part,
     stacking_part,
 )
+from rb.report.page import COMMAND
+from rb.report.sections import Picture, Section
 from rb.tracking import Tracking
 
 _STUDIES = {

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from rb.console import make_console
 from rb.errors import UserError
-from rb.evaluation.output import code_and_machine, new_folder, this_command
-from rb.evaluation.report import write_report
-from rb.evaluation.sections import Section, save_pictures
+from rb.report.output import code_and_machine, new_folder, this_command
+from rb.report.page import write_report
+from rb.report.sections import Section, save_pictures
 from rb.tracking import open_tracking
 
 

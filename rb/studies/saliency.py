@@ -17,20 +17,19 @@ import numpy as np
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.comparison import unique_names
-from rb.evaluation.output import Evaluated
-from rb.evaluation.scoring import score_runs
-from rb.evaluation.sections import SMALL, Picture, Section
+from rb.evaluation.results import unique_names
+from rb.evaluation.scored_run import ScoredRun, score_runs
 from rb.explain.attribution import Explainer
 from rb.explain.examples import pick
 from rb.explain.published import DES_SHARES, PAPER_PERCENT
 from rb.explain.run import WORDS, ExplainedRun, bar, colors, titles
-from rb.explain.sections import methods_and_checks
 from rb.explain.settings import SaliencySettings, read_settings
 from rb.explain.shares import CALLS, QUADRANT_NAMES, share_columns, shares_table
 from rb.explain.winners import win_counts, winner_table
-from rb.files import write_whole
-from rb.models.package import TrainedModel
+from rb.io.files import write_whole
+from rb.models.checkpoint import TrainedModel
+from rb.report.sections import SMALL, Picture, Section
+from rb.studies.saliency_sections import methods_and_checks
 from rb.tracking import Tracking
 
 _GALLERIES = {  # figure numbers of the paper: with and without the difference image
@@ -77,7 +76,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
 
 def _measure(
     name: str,
-    one: Evaluated,
+    one: ScoredRun,
     settings: SaliencySettings,
     config: Mapping[str, Any],
     console: Console,
@@ -108,7 +107,7 @@ def _measure(
 
 
 def _winners(runs: list[ExplainedRun], confidence: float) -> Section:
-    from rb.figures.saliency_winners import treemap_figure, winners_figure
+    from rb.figures.saliency.winners import treemap_figure, winners_figure
 
     paragraphs = [
         "A saliency map is the absolute derivative of the predicted class's score with respect to "
@@ -179,7 +178,7 @@ def _in_words(run: ExplainedRun) -> str:
 
 
 def _distributions(runs: list[ExplainedRun]) -> Section | None:
-    from rb.figures.saliency_shares import RunShares, share_distribution_figure
+    from rb.figures.saliency.shares import RunShares, share_distribution_figure
 
     of_run = {
         run.name: RunShares(
@@ -225,7 +224,7 @@ def _single(runs: list[ExplainedRun]) -> Section | None:
 
 
 def _page(run: ExplainedRun, index: np.ndarray, **how: Any) -> Any:
-    from rb.figures.saliency import saliency_page
+    from rb.figures.saliency.maps import saliency_page
 
     stamps = run.stamps(index)
     maps = run.explainer.attribute(run.explainer.panels(stamps))

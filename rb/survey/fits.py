@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rb.errors import UserError
-from rb.survey.labels import Labels
-from rb.survey.observation import Observation
-from rb.survey.scene import Scene
-from rb.survey.wcs import Pointing
+from rb.survey.camera.observation import Observation
+from rb.survey.camera.wcs import Pointing
+from rb.survey.pipeline.labels import Labels
+from rb.survey.sky.scene import Scene
 
 IMAGES = ("search", "template", "difference")
 

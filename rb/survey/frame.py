@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 
 from rb.errors import UserError
 from rb.stamps.stampset import STAMP_SIZE
-from rb.survey.catalogue import catalogue_rows, frame_summary
-from rb.survey.detection import Reference, detect, find_reference, measure_fwhm
-from rb.survey.labels import label_detections
-from rb.survey.observation import Observation, observe
+from rb.survey.camera.observation import Observation, observe
+from rb.survey.pipeline.catalogue import catalogue_rows, frame_summary
+from rb.survey.pipeline.detection import Reference, detect, find_reference, measure_fwhm
+from rb.survey.pipeline.labels import label_detections
+from rb.survey.pipeline.subtraction import (
+    Match,
+    choose_regions,
+    difference_variance,
+    match_psf,
+    subtract,
+)
 from rb.survey.settings import SurveySettings
-from rb.survey.subtraction import Match, choose_regions, difference_variance, match_psf, subtract
 
 MASKED = 1e-30
 """Value of masked pixels in a difference stamp, as in the DES stamps."""

@@ -14,14 +14,14 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.metrics import roc
+from rb.evaluation.cross_validation import CrossValidation, crossvalidate, operating_points
 from rb.evaluation.tracked import log_classification
 from rb.features.columns import FEATURES_FROM_STAMP
 from rb.features.source import choose, features_of
 from rb.features.table import FeatureTable
-from rb.models.forest import LEARNERS, AutoscanForest
-from rb.models.forest_evaluation import CrossValidation, crossvalidate, operating_points
-from rb.models.forest_model import SUFFIX
+from rb.metrics.classification import roc
+from rb.models.forest.learners import LEARNERS, AutoscanForest
+from rb.models.forest.scorer import SUFFIX
 from rb.stamps import StampSet
 from rb.stamps.splits import Split
 from rb.tracking import TrackedRun
@@ -180,8 +180,8 @@ def _crossvalidate(
 
 
 def _log_crossvalidation(run: TrackedRun, found: CrossValidation, name: str) -> None:
-    from rb.figures.importance import importance_figure
-    from rb.figures.roc import roc_figure, tradeoff_figure
+    from rb.figures.classification.importance import importance_figure
+    from rb.figures.classification.roc import roc_figure, tradeoff_figure
 
     metrics: dict[str, float] = {}
     for key, estimate in found.metrics(_THRESHOLD).items():

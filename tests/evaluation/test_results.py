@@ -8,7 +8,7 @@ import pytest
 from results_factory import run_result
 
 from rb.errors import UserError
-from rb.evaluation import RunResult
+from rb.evaluation.results import RunResult
 
 
 def same(a: RunResult, b: RunResult) -> bool:

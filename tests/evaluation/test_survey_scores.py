@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from results_factory import run_result
 
-from rb.evaluation.survey_scores import agreement, survey_score_sections, survey_scores
+from rb.evaluation.survey_scores import agreement, survey_scores
+from rb.report.survey_scores import survey_score_sections
 
 
 def test_scores_of_the_catalogue_follow_the_rows():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_networks import convolutional, linear, noise, weights
 
-from rb.evaluation.select import select
+from rb.evaluation.choose import select
 from rb.explain.attribution import Explainer
 from rb.explain.published import DES_SHARES
 from rb.explain.settings import METHODS

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rb.figures.composites import Composites, composites_figure, side_by_side
-from rb.figures.kernels import kernels_figure
-from rb.figures.levels import MASKED, diff_limits, unmasked
-from rb.figures.pixels import (
+from rb.figures.data.composites import Composites, composites_figure, side_by_side
+from rb.figures.data.pixels import (
     _density,
     histograms_figure,
     raw_violins_figure,
     scaled_violins_figure,
     three_sigma_interval,
 )
+from rb.figures.data.triplets import triplets_figure
+from rb.figures.limits import MASKED, diff_limits, unmasked
+from rb.figures.studies.kernels import kernels_figure
 from rb.figures.style import save_figure
-from rb.figures.triplets import triplets_figure
 from rb.stamps.scaling import InputSpec
 
 

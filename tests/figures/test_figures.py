@@ -9,14 +9,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from rb.errors import UserError
-from rb.evaluation.metrics import ConfusionMatrix, confusion, evaluate_scores, roc
-from rb.figures.completeness import completeness_figure
-from rb.figures.confusion import confusion_figure
-from rb.figures.curves import curves_figure
-from rb.figures.roc import roc_figure, tradeoff_figure
-from rb.figures.scores import calibration_figure, score_figure
-from rb.figures.stamps import QUADRANTS, examples_figure, stamp_page
+from rb.figures.classification.completeness import completeness_figure
+from rb.figures.classification.confusion import confusion_figure
+from rb.figures.classification.curves import curves_figure
+from rb.figures.classification.roc import roc_figure, tradeoff_figure
+from rb.figures.classification.scores import calibration_figure, score_figure
+from rb.figures.data.stamps import QUADRANTS, examples_figure, stamp_page
 from rb.figures.style import RUN_COLORS, figure_bytes, save_figure
+from rb.metrics.classification import ConfusionMatrix, confusion, evaluate_scores, roc
 
 
 def scores(separation: float, n: int = 1500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rb.figures.studies.sweep import folds_figure, sweep_figure
 from rb.figures.style import figure_bytes
-from rb.figures.sweep import folds_figure, sweep_figure
 
 ROWS = [[5, 3, 3, 100], [7, 5, 3, 200], [10, 5, 5, 100], [15, 3, 3, 200]]
 NAMES = ["kernel 1", "kernel 2", "kernel 3", "batch size"]

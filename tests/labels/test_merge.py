@@ -166,7 +166,7 @@ def test_the_command_writes_a_table_that_training_takes(three, tmp_path, capsys)
     assert "of 6 labelled bogus: 50.0 %" in text
     assert "all 3 (Fleiss)" in text
     assert f"data.labels={out}" in text
-    from rb.labels.tables import read_verdicts
+    from rb.stamps.label_table import read_verdicts
 
     verdicts = read_verdicts(out).set_index("id")["verdict"].to_dict()
     assert verdicts == {"1": 0, "2": 0, "3": -1, "4": 1, "5": -1, "6": 0}

@@ -21,9 +21,9 @@ from rb.cli import main
 from rb.errors import UserError
 from rb.labels.journal import read_journal, read_journals
 from rb.labels.merge import merge_verdicts, write_verdicts
-from rb.labels.relabelled import relabel
 from rb.labels.review import Choice, Review
 from rb.labels.server import ReviewServer
+from rb.stamps.relabelled import relabel
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def folds(tmp_path_factory) -> tuple[Path, list[str]]:
 
     from rb.config import register_resolvers, resolved
     from rb.tracking import Tracking
-    from rb.training.run import train
+    from rb.training.job import train
 
     register_resolvers()
     root = tmp_path_factory.mktemp("folds")

@@ -9,8 +9,8 @@ from torch import nn
 
 from rb.config import project_root
 from rb.errors import UserError
+from rb.models.backbones import PremadeCNN
 from rb.models.build import build_network
-from rb.models.premade import PremadeCNN
 from rb.stamps.scaling import InputSpec
 
 # Rows of Tables 3, 4 and 6-9: ("conv", filters, size), "pool" (2x2), ("dropout", rate),

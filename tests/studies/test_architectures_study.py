@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rb.errors import UserError
-from rb.figures.architecture import architecture_figure
+from rb.figures.studies.architecture import architecture_figure
+from rb.models.backbones import PremadeCNN
 from rb.models.describe import describe
-from rb.models.premade import PremadeCNN
 from rb.studies.architectures import layers_of, sections
 
 

@@ -18,7 +18,7 @@ from rb.evaluation.cost import (
     imaging_of,
     tiles_per_plane,
 )
-from rb.figures.cost import plane_figure, prediction_figure
+from rb.figures.studies.cost import plane_figure, prediction_figure
 from rb.stamps import StampSet, StampSetWriter
 from rb.studies.cost import sections
 

@@ -11,10 +11,10 @@ from composing import composed, quiet, tracking_of, train_tiny
 from toys import toy_stamps, write_set
 
 from rb.errors import UserError
+from rb.paper.values import FIGURE_1_IDS
 from rb.stamps import StampSet, StampSetWriter
 from rb.studies.examples import example_rows
 from rb.studies.figures import sections
-from rb.studies.paper_values import FIGURE_1_IDS
 from rb.studies.run import run_study
 
 

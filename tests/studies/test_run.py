@@ -12,7 +12,7 @@ import pytest
 from composing import composed, quiet, tracking_of
 
 from rb.errors import UserError
-from rb.evaluation.sections import Picture, Section
+from rb.report.sections import Picture, Section
 from rb.studies.run import run_study
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from rb.errors import UserError
-from rb.survey.artefacts import KINDS, add_artefacts
-from rb.survey.exposures import draw_conditions, expose
+from rb.survey.camera.artefacts import KINDS, add_artefacts
+from rb.survey.camera.exposures import draw_conditions, expose
+from rb.survey.camera.observation import observe
 from rb.survey.frame import cut_stamps, simulate_frame
-from rb.survey.observation import observe
-from rb.survey.scene import draw_scene
 from rb.survey.settings import settings_from_config
+from rb.survey.sky.scene import draw_scene
 
 QUIET = {"cosmic_rays": 0, "hot_pixels": 0, "bad_columns": 0, "ghosts": 0, "trails": 0}
 

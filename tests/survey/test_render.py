@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rb.survey.profiles import SERSIC_GRID, moffat_mixture, sersic_mixture
-from rb.survey.render import Shapes, Sources, draw_sources
+from rb.survey.sky.profiles import SERSIC_GRID, moffat_mixture, sersic_mixture
+from rb.survey.sky.render import Shapes, Sources, draw_sources
 
 
 def draw(x, y, flux, radius=0.0, index=1.0, e1=0.0, e2=0.0, fwhm=4.5, renderer="mixture", size=161):

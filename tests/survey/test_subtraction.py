@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from rb.survey.settings import SubtractionSettings
-from rb.survey.subtraction import (
+from rb.survey.pipeline.subtraction import (
     choose_regions,
     difference_variance,
     gaussian_basis,
     match_psf,
     subtract,
 )
+from rb.survey.settings import SubtractionSettings
 
 SIZE = 220
 NOISE = 5.0

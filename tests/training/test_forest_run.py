@@ -17,14 +17,14 @@ from toys import REPOSITORY, TINY, write_set
 
 from rb.config import register_resolvers, resolved
 from rb.errors import UserError
-from rb.evaluation.run import evaluate
 from rb.features import FEATURES_FROM_STAMP
 from rb.features.autoscan import compute
-from rb.models.forest_model import load_forest
+from rb.models.forest.scorer import load_forest
 from rb.sources import open_stamps
 from rb.stamps import StampSet
+from rb.studies.comparison import evaluate
 from rb.tracking import Tracking
-from rb.training.run import resume, train
+from rb.training.job import resume, train
 
 FEW = "[SNR,NUMNEGRN,MAG_REF,AMP]"
 

@@ -1,0 +1,1 @@
+"""Scores: ROC curves, confusion, calibration, completeness."""

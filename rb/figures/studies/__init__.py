@@ -1,0 +1,1 @@
+"""Architectures, cost, sweeps, suspects."""

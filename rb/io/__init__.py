@@ -1,0 +1,1 @@
+"""Files, locks, worker processes, progress, and readers of formats that strangers send."""

@@ -1,0 +1,1 @@
+"""Trees on the autoscan features (Goldstein et al. 2015)."""

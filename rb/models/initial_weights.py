@@ -1,0 +1,79 @@
+"""Start from trained weights: another run's checkpoint, or a published Keras file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from rb.errors import UserError
+from rb.models.checkpoint import load_model
+
+
+def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in ``inputs`` and ``network`` of a model that a Keras file describes.
+
+    Parameters
+    ----------
+    model : mapping
+        A ``model`` configuration. One with a ``checkpoint`` (``model=keras``) takes its network
+        and, where they are not set, its inputs from that file; others are returned as they are.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be translated, or does not say what it is fed.
+    """
+    model = dict(model)
+    file = model.get("checkpoint")
+    if not file:
+        return model
+    from rb.models.keras.network import load_keras
+
+    network = load_keras(file)
+    if not model.get("inputs"):
+        if network.channels is None or network.stacking is None:
+            raise UserError(
+                f"{file}: takes {network.input_shape}, which does not tell the channels; "
+                "set model.inputs"
+            )
+        model["inputs"] = {"channels": list(network.channels), "stacking": network.stacking}
+    model["network"] = {
+        "_target_": "rb.models.keras.network.KerasSequential",
+        "config": network.config,
+        "keras_version": network.keras_version,
+    }
+    model["init_from"] = model.get("init_from") or file
+    return model
+
+
+def load_weights(network: nn.Module, file: str) -> None:
+    """Copy the weights of `file` (.ckpt of `train.py`, or Keras .h5) into `network`.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or its weights are for another network.
+    """
+    weights: dict[str, Tensor]
+    if Path(file).suffix in (".h5", ".hdf5", ".keras"):
+        from rb.models.cnn import StampCNN
+        from rb.models.keras.network import load_keras
+        from rb.models.keras.weights import stamp_cnn_weights
+
+        published = load_keras(file)
+        if isinstance(network, StampCNN):
+            weights = stamp_cnn_weights(published, network, file)
+        else:
+            weights = published.state_dict()
+    else:
+        weights = load_model(file).network.state_dict()
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(
+            f"model.init_from: the weights in {file} are for another network than "
+            "model.network describes"
+        ) from None

@@ -1,0 +1,1 @@
+"""Pages: sections, tables, and the template that shows them."""

@@ -1,0 +1,1 @@
+"""What a camera makes of it: exposures, artefacts, coordinates."""

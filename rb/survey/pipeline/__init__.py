@@ -1,0 +1,1 @@
+"""What a survey does with two exposures: matching, subtraction, detection, labels."""
