@@ -25,9 +25,6 @@ from rb.survey.pipeline.subtraction import (
 )
 from rb.survey.settings import SurveySettings
 
-MASKED = 1e-30
-"""Value of masked pixels in a difference stamp, as in the DES stamps."""
-
 
 @dataclass
 class Frame:
