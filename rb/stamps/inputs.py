@@ -243,7 +243,7 @@ class InputSpec:
         return torch.where(torch.isfinite(side), side, 0.0)
 
     def tensors(self, stamps: np.ndarray | Stamps) -> tuple[Tensor, ...]:
-        """What the network is called with: prepared stamps and, if it wants any, side information."""
+        """What the network is called with: stamps and, if it wants any, side information."""
         side = self.prepare_side(stamps)
         return (self.prepare(stamps),) if side is None else (self.prepare(stamps), side)
 
