@@ -113,7 +113,7 @@ def classify(checkpoint: Path, stamps: StampSet, rows: np.ndarray) -> None:
 
     from rb.metrics.auc import auc
     from rb.models.keras.network import load_keras
-    from rb.stamps.scaling import InputSpec
+    from rb.stamps.inputs import InputSpec
 
     network = load_keras(checkpoint)
     inputs = InputSpec().prepare(stamps[rows])

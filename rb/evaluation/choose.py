@@ -14,7 +14,7 @@ import yaml
 from rb.errors import UserError
 from rb.models.checkpoint import TrainedModel, load_model
 from rb.models.forest.scorer import SUFFIX, TrainedForest, load_forest
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.tracking import PARENT_TAG, STATE_TAG, SWEEP_TAG, Tracking
 
 if TYPE_CHECKING:

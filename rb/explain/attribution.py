@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rb.errors import UserError
 from rb.explain.score import PanelScore, unstack
 from rb.explain.settings import AttributionSettings
 from rb.models.checkpoint import TrainedModel
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
+from rb.stamps.layout import CHANNELS
 
 
 class Explainer:
@@ -26,11 +28,27 @@ class Explainer:
         Channels, scaling and stacking.
     settings : AttributionSettings
         How the maps are computed.
+
+    Raises
+    ------
+    UserError
+        If the network takes more than images, or the occluding square is larger than they are.
     """
 
     def __init__(
         self, network: nn.Module, inputs: InputSpec, settings: AttributionSettings
     ) -> None:
+        more = [c for c in inputs.channels if c not in CHANNELS] + list(inputs.side)
+        if more:
+            raise UserError(
+                f"maps show where in its images a network looks; this one also takes "
+                f"{', '.join(more)}; choose one without"
+            )
+        if settings.occlusion_window > inputs.size:
+            raise UserError(
+                f"study.occlusion.window is {settings.occlusion_window}; give a whole number from "
+                f"1 to {inputs.size}, the side of a stamp"
+            )
         self.inputs = inputs
         self.settings = settings
         self.network = network
@@ -48,7 +66,7 @@ class Explainer:
         return self.inputs.channels
 
     def panels(self, stamps: np.ndarray) -> Tensor:
-        """Raw stamps (N, 3, 51, 51) scaled as the network needs them, (N, C, 51, 51)."""
+        """Raw stamps (N, 3, S, S) scaled as the network needs them, (N, C, S, S)."""
         return unstack(self.inputs.prepare(np.asarray(stamps)), self.inputs).to(self._device)
 
     def probabilities(self, panels: Tensor) -> Tensor:
@@ -80,7 +98,7 @@ class Explainer:
         Parameters
         ----------
         panels
-            Prepared panels (N, C, 51, 51).
+            Prepared panels (N, C, S, S).
         method
             ``saliency``: absolute derivative (paper, Eq. 3; Simonyan et al. 2014,
             arXiv 1312.6034). ``smoothgrad``: absolute value of the derivative averaged over
@@ -97,7 +115,7 @@ class Explainer:
         Returns
         -------
         ndarray
-            float64 (N, C, 51, 51), by panel. Not negative for ``saliency`` and
+            float64 (N, C, S, S), by panel. Not negative for ``saliency`` and
             ``smoothgrad``; for the others positive where a pixel speaks for the class.
         """
         compute, evaluations = self._methods()[method]

@@ -43,9 +43,9 @@ def deletion_curves(
     explainer
         The network and the baseline.
     panels
-        Prepared panels (N, C, 51, 51).
+        Prepared panels (N, C, S, S).
     attributions
-        By method: (N, C, 51, 51). A random order is added.
+        By method: (N, C, S, S). A random order is added.
     steps
         Points of a curve.
     seed

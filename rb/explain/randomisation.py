@@ -109,7 +109,7 @@ def randomisation(
     explainer
         Of the trained network.
     panels
-        Prepared panels (N, C, 51, 51).
+        Prepared panels (N, C, S, S).
     trained
         Attributions by the trained network by method, if they are known already.
     tick

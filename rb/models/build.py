@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from rb.errors import UserError
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 # What may be built from a file that somebody sends: only our own networks, never any
 # callable that the file names.
@@ -24,7 +24,7 @@ def build_network(network: Mapping[str, Any], inputs: InputSpec, trusted: bool =
     ----------
     network : mapping
         ``_target_``, the dotted name of a class, and its arguments. The class is called with
-        ``input_shape=(C, H, W)`` besides.
+        ``input_shape=(C, H, W)`` besides, and with ``n_side`` if it is fed side information.
     inputs : InputSpec
         What the network is fed.
     trusted : bool
@@ -45,7 +45,10 @@ def build_network(network: Mapping[str, Any], inputs: InputSpec, trusted: bool =
     found = _locate(target, "model.network._target_")
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise UserError(f"model.network._target_: '{target}' is not a network (torch.nn.Module)")
-    return _call(found, arguments | {"input_shape": inputs.shape}, "model.network")
+    arguments["input_shape"] = inputs.shape
+    if inputs.side:
+        arguments["n_side"] = inputs.n_side
+    return _call(found, arguments, "model.network")
 
 
 def build_optimizer(

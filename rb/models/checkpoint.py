@@ -14,8 +14,9 @@ from torch import nn
 from rb.errors import UserError
 from rb.models.build import build_network
 from rb.models.classifier import PACKAGE_FORMAT
-from rb.stamps.scaling import InputSpec
-from rb.stamps.stampset import STAMP_SIZE, StampSet
+from rb.stamps.batch import Stamps
+from rb.stamps.inputs import InputSpec
+from rb.stamps.stampset import StampSet
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class TrainedModel:
     Attributes
     ----------
     network : Module
-        In evaluation mode; prepared stamps in, logits (N, 2) out.
+        In evaluation mode; what `InputSpec.tensors` prepares in, logits (N, 2) out.
     inputs : InputSpec
-        Channels, scaling, stacking.
+        What the network is fed.
     threshold : float
         Candidates with p_real at or above it are called real.
     facts : dict
@@ -39,34 +40,32 @@ class TrainedModel:
     threshold: float
     facts: dict[str, Any]
 
-    def p_real(self, stamps: np.ndarray, batch_size: int = 512) -> np.ndarray:
-        """Probability of being real, float32 (N,), of raw stamps (N, 3, 51, 51).
+    def p_real(self, stamps: np.ndarray | Stamps, batch_size: int = 512) -> np.ndarray:
+        """Probability of being real, float32 (N,), of raw stamps (N, 3, S, S).
 
         Raises
         ------
         UserError
-            If the stamps have another shape.
+            If the stamps have another shape, or lack what the network takes beside them.
         """
-        if stamps.ndim != 4 or stamps.shape[1:] != (3, STAMP_SIZE, STAMP_SIZE):
-            raise UserError(f"stamps have shape {stamps.shape}, the model takes (N, 3, 51, 51)")
         out = np.empty(len(stamps), dtype=np.float32)
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             for start in range(0, len(stamps), batch_size):
                 rows = slice(start, start + batch_size)
-                x = self.inputs.prepare(np.asarray(stamps[rows])).to(device)
-                out[rows] = self.network(x).softmax(1)[:, 0].cpu().numpy()
+                tensors = (x.to(device) for x in self.inputs.tensors(stamps[rows]))
+                out[rows] = self.network(*tensors).softmax(1)[:, 0].cpu().numpy()
         return out
 
     def score(self, stamp_set: StampSet, rows: np.ndarray | None = None) -> np.ndarray:
         """p_real of `rows` (all by default) of a stamp set, read piece by piece."""
-        self.inputs.check(stamp_set.channels, stamp_set.path.name)
+        self.inputs.check(stamp_set)
         rows = np.arange(len(stamp_set)) if rows is None else np.asarray(rows)
         out = np.empty(len(rows), dtype=np.float32)
         order = np.argsort(rows)
         for start in range(0, len(rows), 4096):
             part = order[start : start + 4096]
-            out[part] = self.p_real(stamp_set.stamps[rows[part]])
+            out[part] = self.p_real(stamp_set.read(rows[part], self.inputs))
         return out
 
     @property

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from rb.models.build import build_network, build_optimizer
 from rb.stamps.datamodule import epoch_seed
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.stampset import REAL
 
 PACKAGE_FORMAT = 1
@@ -59,9 +59,9 @@ class Classifier(L.LightningModule):
         self.network: nn.Module = build_network(network, self.inputs)
         self._sums = {stage: torch.zeros(3, dtype=torch.float64) for stage in ("train", "val")}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 2) of prepared stamps."""
-        return self.network(x)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Logits (N, 2) of prepared stamps, with side information if the network takes any."""
+        return self.network(*inputs)
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser, and the scheduler if there is one, from their descriptions."""
@@ -76,11 +76,11 @@ class Classifier(L.LightningModule):
         """Forget the sums of the previous epoch."""
         self._sums["val"] = torch.zeros(3, dtype=torch.float64, device=self.device)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         """Cross-entropy of a batch."""
         return self._step("train", batch)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+    def validation_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         """Cross-entropy of a batch, without dropout."""
         return self._step("val", batch)
 
@@ -92,9 +92,9 @@ class Classifier(L.LightningModule):
         """Log training loss and accuracy, as Keras does: over the epoch, with dropout on."""
         self._log("train")
 
-    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
-        x, labels = batch
-        logits = self.network(x)
+    def _step(self, stage: str, batch: tuple[Tensor, ...]) -> Tensor:
+        *inputs, labels = batch
+        logits = self.network(*inputs)
         loss = F.cross_entropy(logits, labels)
         # Sums stay on the device and are read once an epoch: reading them every step would
         # make the host wait.

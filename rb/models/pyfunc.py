@@ -25,7 +25,7 @@ class ServedModel:
         Parameters
         ----------
         stamps
-            Raw stamps (N, 3, 51, 51) in the order diff, srch, tmpl, or a mapping that holds them
+            Raw stamps (N, 3, S, S) in the order diff, srch, tmpl, or a mapping that holds them
             as ``stamps``, which is what MLflow makes of them; for a forest, also a DataFrame with
             its features as columns.
         """

@@ -164,7 +164,7 @@ def _time(
     model: TrainedModel, stamp_set: StampSet, study: Mapping[str, Any], batches: list[int]
 ) -> pd.DataFrame:
     """Clock time of the network alone; clock and CPU time with scaling as well."""
-    raw = np.asarray(stamp_set.stamps[timed_rows(len(stamp_set), study["candidates"])])
+    raw = stamp_set.read(timed_rows(len(stamp_set), study["candidates"]), model.inputs)
     device = next(model.network.parameters()).device
     options: dict[str, Any] = {
         "batch_sizes": batches,
@@ -173,9 +173,13 @@ def _time(
     }
     if device.type == "cuda":
         options["synchronise"] = torch.cuda.synchronize
-    prepared = model.inputs.prepare(raw).to(device)
+    prepared, *side = (tensor.to(device) for tensor in model.inputs.tensors(raw))
+
+    def predict(x: torch.Tensor) -> torch.Tensor:
+        return model.network(x, *(s[:1].expand(len(x), -1) for s in side))
+
     with torch.inference_mode():
-        alone = time_prediction(model.network, prepared, **options)
+        alone = time_prediction(predict, prepared, **options)
     whole = time_prediction(model.p_real, raw, **options)
     return pd.DataFrame(
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,12 @@ class FeatureInputs:
     stacking: str = field(default="none", init=False)
     kind: str = field(default="features", init=False)
 
-    def check(self, channels: Sequence[str], where: str) -> None:
-        """Raise UserError if a set with `channels` cannot give the features."""
+    def check(self, stamp_set: StampSet) -> None:
+        """Raise UserError if a set cannot give the features."""
+        channels = stamp_set.channels
         if self.features == "stamps" and not {"diff", "tmpl"} <= set(channels):
             raise UserError(
-                f"{where}: features of stamps need diff and tmpl, the set has only "
+                f"{stamp_set.path.name}: features of stamps need diff and tmpl, the set has only "
                 f"{', '.join(channels) or 'features'}; choose model.features=catalogue or "
                 "other data"
             )
