@@ -361,12 +361,16 @@ class TrackedRun:
             self.tracking.client.log_inputs(self.run_id, inputs)
 
     def log_model(
-        self, checkpoint: str | os.PathLike[str], columns: Sequence[str] | None = None
+        self,
+        checkpoint: str | os.PathLike[str],
+        columns: Sequence[str] | None = None,
+        side: int = -1,
     ) -> None:
         """Log a checkpoint as an MLflow model with a signature: raw stamps in, p_real out.
 
         The model is loaded by `rb.models.pyfunc` from plain weights; nothing is pickled. A forest
-        that needs more than stamps takes a table with the features `columns` instead.
+        that needs more than stamps takes a table with the features `columns` instead. Stamps have
+        `side` pixels a side, -1 for any number.
         """
         import mlflow
         import numpy as np
@@ -380,7 +384,7 @@ class TrackedRun:
             inputs=Schema(
                 [ColSpec("double", name) for name in columns]
                 if columns
-                else [TensorSpec(np.dtype("float32"), (-1, 3, 51, 51), "stamps")]
+                else [TensorSpec(np.dtype("float32"), (-1, 3, side, side), "stamps")]
             ),
             outputs=Schema([TensorSpec(np.dtype("float32"), (-1,), "p_real")]),
         )

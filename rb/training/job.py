@@ -14,18 +14,28 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from rb import __version__
 from rb.config import check_training, config_digest
 from rb.console import make_console
 from rb.errors import UserError
-from rb.models.checkpoint import load_model
-from rb.models.forest.scorer import FeatureInputs, feature_inputs
+from rb.models.contract import Inputs, Provenance, TrainingSet, sees_stamps
+from rb.models.files import load_file
+from rb.models.forest.scorer import feature_inputs
 from rb.models.initial_weights import complete_model, load_weights
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.stamps.datamodule import StampDataModule
 from rb.stamps.scaling import InputSpec
 from rb.stamps.splits import SUBSETS, Split, make_split
-from rb.tracking import CONFIG_TAG, EXPERIMENT_TAG, SIZE_TAG, TrackedRun, Tracking, open_tracking
+from rb.tracking import (
+    CONFIG_TAG,
+    EXPERIMENT_TAG,
+    SIZE_TAG,
+    TrackedRun,
+    Tracking,
+    git_commit,
+    open_tracking,
+)
 
 _CHANGE_ON_RESUME = (
     "run",
@@ -87,7 +97,7 @@ def train(
             f"run {run.run_id} ({name}) in experiment '{config['tracking']['experiment']}'"
         )
         # A forest has no batches, epochs or optimiser.
-        run.log_config(config, unused="trainer" if isinstance(inputs, FeatureInputs) else None)
+        run.log_config(config, unused=None if sees_stamps(inputs) else "trainer")
         _log_data(run, stamp_set, split)
         return _fit(config, stamp_set, split, inputs, run, console, name)
 
@@ -154,7 +164,7 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
         return _fit(saved, stamp_set, split, inputs, run, console, found.info.run_name)
 
 
-def input_spec(config: Mapping[str, Any]) -> InputSpec | FeatureInputs:
+def input_spec(config: Mapping[str, Any]) -> Inputs:
     """What the configured network, or forest, is fed."""
     if config["model"].get("learner"):
         return feature_inputs(config["model"])
@@ -207,15 +217,19 @@ def _fit(
     config: dict[str, Any],
     stamp_set: StampSet,
     split: Split,
-    inputs: InputSpec | FeatureInputs,
+    inputs: Inputs,
     run: TrackedRun,
     console: Console,
     name: str,
 ) -> float:
-    if isinstance(inputs, FeatureInputs):
+    training_set = TrainingSet.of(stamp_set, split)
+    provenance = Provenance(
+        config["model"]["name"], run.run_id, training_set, code_version=git_commit() or __version__
+    )
+    if not sees_stamps(inputs):
         from rb.training.forest import fit_forest
 
-        return fit_forest(config, stamp_set, split, run, console, name)
+        return fit_forest(config, stamp_set, split, provenance, run, console, name)
     import lightning as L
     from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
@@ -240,19 +254,7 @@ def _fit(
         optimizer=settings["optimizer"],
         scheduler=settings["scheduler"],
         seed=config["seed"],
-        package={
-            "name": config["model"]["name"],
-            "threshold": 0.5,
-            "run": run.run_id,
-            "training_set": {
-                "name": stamp_set.name,
-                "source": stamp_set.meta["source"],
-                "digest": stamp_set.digest,
-                "stamps_digest": stamp_set.stamps_digest,
-                "split_digest": split.digest(stamp_set.ids),
-                "n_train": len(split.train),
-            },
-        },
+        provenance=provenance,
     )
     save_points = SavePoints(folder, run, settings["save_every_s"])
     best = ModelCheckpoint(
@@ -313,7 +315,7 @@ def _finish(
     from rb.figures.classification.curves import curves_figure
 
     history = pd.DataFrame(save_points.history)
-    model = load_model(checkpoint)
+    model = load_file(checkpoint)
     top = history.loc[history["val/acc"].idxmax()]
     run.log_metrics(
         {
@@ -333,7 +335,7 @@ def _finish(
     # Of the best epoch on the validation set; the test set stays shut.
     labels, p_real = stamp_set.labels[split.val], model.score(stamp_set, split.val)
     log_classification(run, "val", name, labels, p_real, model.threshold)
-    run.log_model(checkpoint)
+    run.log_model(checkpoint, side=stamp_set.stamps.shape[-1])
     console.print(
         f"{name}: best val/acc {top['val/acc']:.4f} in epoch {int(top['epoch']) + 1} of "
         f"{len(history)}, {save_points.spent['wall_s']:.0f} s"

@@ -1,9 +1,9 @@
 """Networks trained with Keras, as torch modules: no TensorFlow, no Keras.
 
 The authors of the paper published their trained networks as Keras HDF5 files (Acero-Cuellar et
-al., arXiv 2203.07390). :func:`load_keras` builds the network from the model configuration inside
+al., arXiv 2203.07390). `load_keras` builds the network from the model configuration inside
 such a file and fills in its weights, for any Sequential model of the layer types in
-:mod:`rb.models.keras.layers`.
+`rb.models.keras.layers`.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class KerasSequential(nn.Module):
     Parameters
     ----------
     config
-        The model's configuration as Keras' JSON; kept in :attr:`config`, so that a saved
+        The model's configuration as Keras' JSON; kept in `config`, so that a saved
         `state_dict` can be loaded into `KerasSequential(config)` without the HDF5 file.
     weights
-        Arrays by layer and weight name, as :func:`load_keras` reads them; Keras' default
+        Arrays by layer and weight name, as `load_keras` reads them; Keras' default
         initialisation (Glorot uniform, zero bias) where None.
     keras_version
         Version that wrote the file, if known.

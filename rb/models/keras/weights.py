@@ -35,7 +35,7 @@ def stamp_cnn_weights(keras: KerasSequential, network: StampCNN, file: str) -> d
     Returns
     -------
     dict of str to Tensor
-        A ``state_dict`` of `network`.
+        A `state_dict` of `network`.
 
     Raises
     ------
