@@ -361,16 +361,12 @@ class TrackedRun:
             self.tracking.client.log_inputs(self.run_id, inputs)
 
     def log_model(
-        self,
-        checkpoint: str | os.PathLike[str],
-        columns: Sequence[str] | None = None,
-        side: int = -1,
+        self, checkpoint: str | os.PathLike[str], columns: Sequence[str] | None = None
     ) -> None:
         """Log a checkpoint as an MLflow model with a signature: raw stamps in, p_real out.
 
         The model is loaded by `rb.models.pyfunc` from plain weights; nothing is pickled. A forest
-        that needs more than stamps takes a table with the features `columns` instead. Stamps have
-        `side` pixels a side, -1 for any number.
+        that needs more than stamps takes a table with the features `columns` instead.
         """
         import mlflow
         import numpy as np
@@ -384,7 +380,7 @@ class TrackedRun:
             inputs=Schema(
                 [ColSpec("double", name) for name in columns]
                 if columns
-                else [TensorSpec(np.dtype("float32"), (-1, 3, side, side), "stamps")]
+                else [TensorSpec(np.dtype("float32"), (-1, 3, -1, -1), "stamps")]
             ),
             outputs=Schema([TensorSpec(np.dtype("float32"), (-1,), "p_real")]),
         )

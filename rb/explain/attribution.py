@@ -13,7 +13,8 @@ from rb.errors import UserError
 from rb.explain.score import PanelScore, unstack
 from rb.explain.settings import AttributionSettings
 from rb.models.contract import Scorer, required_network, sees_stamps
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
+from rb.stamps.layout import CHANNELS
 
 
 class Explainer:
@@ -31,17 +32,22 @@ class Explainer:
     Raises
     ------
     UserError
-        If the occluding square is larger than a stamp.
+        If the network takes more than images, or the occluding square is larger than they are.
     """
 
     def __init__(
         self, network: nn.Module, inputs: InputSpec, settings: AttributionSettings
     ) -> None:
-        side = inputs.shape[1]
-        if settings.occlusion_window > side:
+        more = [c for c in inputs.channels if c not in CHANNELS] + list(inputs.side)
+        if more:
+            raise UserError(
+                f"maps show where in its images a network looks; this one also takes "
+                f"{', '.join(more)}; choose one without"
+            )
+        if settings.occlusion_window > inputs.size:
             raise UserError(
                 f"study.occlusion.window is {settings.occlusion_window}; give a whole number from "
-                f"1 to {side}"
+                f"1 to {inputs.size}, the side of a stamp"
             )
         self.inputs = inputs
         self.settings = settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 
 class PanelScore(nn.Module):
@@ -53,4 +53,4 @@ def unstack(prepared: Tensor, inputs: InputSpec) -> Tensor:
     """A network's input (N, *inputs.shape) by panel, (N, C, S, S)."""
     if inputs.stacking == "depth":
         return prepared
-    return torch.stack(prepared[:, 0].split(prepared.shape[-2], dim=-1), 1)
+    return torch.stack(prepared[:, 0].split(inputs.size, dim=-1), 1)

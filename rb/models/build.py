@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from rb.errors import UserError
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 # A checkpoint names the class of its network. Only these are built from one, never any callable
 # that a file names; what is installed and registers itself is the user's own choice.
@@ -50,7 +50,7 @@ def build_network(network: Mapping[str, Any], inputs: InputSpec) -> nn.Module:
     ----------
     network : mapping
         `_target_`, the dotted name of a class, and its arguments. The class is called with
-        `input_shape=(C, H, W)` besides.
+        `input_shape=(C, H, W)` besides, and with `n_side` if it is fed side information.
     inputs : InputSpec
         What the network is fed.
 
@@ -64,7 +64,10 @@ def build_network(network: Mapping[str, Any], inputs: InputSpec) -> nn.Module:
     found = _locate(target := str(arguments.pop("_target_")), "model.network._target_")
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise UserError(f"model.network._target_: '{target}' is not a network (torch.nn.Module)")
-    return _call(found, arguments | {"input_shape": inputs.shape}, "model.network")
+    arguments["input_shape"] = inputs.shape
+    if inputs.side:
+        arguments["n_side"] = inputs.n_side
+    return _call(found, arguments, "model.network")
 
 
 def build_optimizer(

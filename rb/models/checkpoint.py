@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rb.errors import UserError
 from rb.metrics.timing import time_prediction
@@ -16,7 +16,8 @@ from rb.models.build import build_network
 from rb.models.classifier import PACKAGE_FORMAT
 from rb.models.contract import Provenance, checked_threshold
 from rb.stamps import StampSet
-from rb.stamps.scaling import InputSpec
+from rb.stamps.batch import Stamps
+from rb.stamps.inputs import InputSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +33,9 @@ class NetworkScorer:
     Parameters
     ----------
     network : Module
-        In evaluation mode; prepared stamps in, logits (N, 2) out.
+        In evaluation mode; what `InputSpec.tensors` prepares in, logits (N, 2) out.
     inputs : InputSpec
-        Channels, scaling, stacking.
+        What the network is fed.
     threshold : float
         Candidates with p_real at or above it are called real.
     provenance : Provenance
@@ -46,25 +47,20 @@ class NetworkScorer:
     threshold: float
     provenance: Provenance
 
-    def p_real(self, stamps: np.ndarray, batch_size: int = 512) -> np.ndarray:
+    def p_real(self, stamps: np.ndarray | Stamps, batch_size: int = 512) -> np.ndarray:
         """Probability of being real, float32 (N,), of raw stamps (N, 3, S, S).
 
         Raises
         ------
         UserError
-            If the stamps have another shape.
+            If the stamps have another shape, or lack what the network takes beside them.
         """
-        size = self.inputs.shape[1]
-        if stamps.ndim != 4 or stamps.shape[1:] != (3, size, size):
-            raise UserError(
-                f"stamps have shape {stamps.shape}, the model takes (N, 3, {size}, {size})"
-            )
         out = np.empty(len(stamps), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(stamps), batch_size):
                 rows = slice(start, start + batch_size)
-                x = self.inputs.prepare(np.asarray(stamps[rows])).to(self._device)
-                out[rows] = self.network(x).softmax(1)[:, 0].cpu().numpy()
+                tensors = (x.to(self._device) for x in self.inputs.tensors(stamps[rows]))
+                out[rows] = self.network(*tensors).softmax(1)[:, 0].cpu().numpy()
         return out
 
     def score(
@@ -74,13 +70,13 @@ class NetworkScorer:
         progress: Console | None = None,
     ) -> np.ndarray:
         """p_real of `rows` (all by default) of a stamp set, read piece by piece."""
-        self.inputs.check(stamp_set.channels, stamp_set.path.name)
+        self.inputs.check(stamp_set)
         rows = np.arange(len(stamp_set)) if rows is None else np.asarray(rows)
         out = np.empty(len(rows), dtype=np.float32)
         order = np.argsort(rows)
         for start in range(0, len(rows), _READ):
             part = order[start : start + _READ]
-            out[part] = self.p_real(stamp_set.stamps[rows[part]])
+            out[part] = self.p_real(stamp_set.read(rows[part], self.inputs))
         return out
 
     def timing(self, stamp_set: StampSet, rows: np.ndarray, **how: Any) -> pd.DataFrame:
@@ -89,12 +85,16 @@ class NetworkScorer:
         Columns `ms_per_stamp_with_scaling`, `mad_with_scaling` and
         `cpu_ms_per_stamp_with_scaling` are the second measurement.
         """
-        raw = np.asarray(stamp_set.stamps[rows])
+        raw = stamp_set.read(rows, self.inputs)
         if self._device.type == "cuda":
             how = {"synchronise": torch.cuda.synchronize} | how
-        prepared = self.inputs.prepare(raw).to(self._device)
+        prepared, *side = (x.to(self._device) for x in self.inputs.tensors(raw))
+
+        def predict(x: Tensor) -> Tensor:
+            return self.network(x, *(s[:1].expand(len(x), -1) for s in side))
+
         with torch.inference_mode():
-            alone = time_prediction(self.network, prepared, **how)
+            alone = time_prediction(predict, prepared, **how)
         whole = time_prediction(self.p_real, raw, **how)
         names = ("ms_per_stamp", "mad", "cpu_ms_per_stamp")
         return alone.assign(**{f"{name}_with_scaling": whole[name] for name in names})

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from rb.models.build import build_network, build_optimizer
 from rb.models.contract import Provenance
 from rb.stamps.datamodule import epoch_seed
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 PACKAGE_FORMAT = 2
 

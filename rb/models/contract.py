@@ -6,7 +6,6 @@ it fed, where does it call a candidate real, where does it come from, is there a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rb.stamps import StampSet
-    from rb.stamps.scaling import InputSpec
+    from rb.stamps.batch import Stamps
+    from rb.stamps.inputs import InputSpec
     from rb.stamps.splits import Split
 
 LABELS = "0 real, 1 bogus; positive = real"
@@ -36,7 +36,7 @@ class Inputs(Protocol):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The images that it looks at, of diff, srch, tmpl; none for features."""
+        """The images that it looks at, and their variances; none for features."""
 
     @property
     def stacking(self) -> str:
@@ -46,8 +46,8 @@ class Inputs(Protocol):
     def kind(self) -> str:
         """One of `KINDS`."""
 
-    def check(self, channels: Sequence[str], where: str) -> None:
-        """Raise UserError if a set with `channels` cannot feed it."""
+    def check(self, stamp_set: StampSet) -> None:
+        """Raise UserError if a stamp set cannot feed it."""
 
 
 def sees_stamps(inputs: Inputs) -> TypeGuard[InputSpec]:
@@ -162,7 +162,7 @@ class Scorer(Protocol):
     def network(self) -> nn.Module | None:
         """The network inside, in evaluation mode; None where there is none."""
 
-    def p_real(self, stamps: np.ndarray) -> np.ndarray:
+    def p_real(self, stamps: np.ndarray | Stamps) -> np.ndarray:
         """Probability of being real, (N,), of raw stamps (N, 3, S, S): diff, srch, tmpl.
 
         Raises

@@ -44,7 +44,11 @@ def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
                 f"{file}: takes {network.input_shape}, which does not tell the channels; "
                 "set model.inputs"
             )
-        model["inputs"] = {"channels": list(network.channels), "stacking": network.stacking}
+        model["inputs"] = {
+            "channels": list(network.channels),
+            "stacking": network.stacking,
+            "size": network.input_shape[0],
+        }
     model["network"] = {
         "_target_": "rb.models.keras.network.KerasSequential",
         "config": network.config,

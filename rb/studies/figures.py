@@ -21,7 +21,7 @@ from rb.models.contract import Scorer, sees_stamps
 from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
 from rb.stamps import StampSet
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import make_split
 from rb.stamps.stampset import BOGUS, CHANNELS, REAL
 from rb.studies.examples import example_rows

@@ -25,7 +25,7 @@ from rb.models.initial_weights import complete_model, load_weights
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.stamps.datamodule import StampDataModule
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import SUBSETS, Split, make_split
 from rb.tracking import (
     CONFIG_TAG,
@@ -75,9 +75,10 @@ def train(
     console = console or make_console()
     digest = config_digest(config)
     config = config | {"model": complete_model(config["model"])}
-    inputs = input_spec(config)
+    input_spec(config)  # a wrong setting is refused before a set is built
     stamp_set = open_stamps(config["data"])
-    inputs.check(stamp_set.channels, f"model={config['model']['name']}")
+    inputs = input_spec(config, stamp_set)
+    inputs.check(stamp_set)
     split = split_of(stamp_set, config)
     tracking = open_tracking(config)
     name = config["name"] or name or config["model"]["name"]
@@ -146,8 +147,8 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
     if _set_by(overrides, "data.processes"):
         saved["data"]["processes"] = config["data"]["processes"]
     check_training(saved)
-    inputs = input_spec(saved)
     stamp_set = open_stamps(saved["data"])
+    inputs = input_spec(saved, stamp_set)
     split = split_of(stamp_set, saved)
     digest = found.data.tags.get("data.digest")
     if digest and digest != stamp_set.digest:
@@ -164,15 +165,11 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
         return _fit(saved, stamp_set, split, inputs, run, console, found.info.run_name)
 
 
-def input_spec(config: Mapping[str, Any]) -> Inputs:
-    """What the configured network, or forest, is fed."""
+def input_spec(config: Mapping[str, Any], stamp_set: StampSet | None = None) -> Inputs:
+    """What the configured network, or forest, is fed; sizes are those of the stamp set."""
     if config["model"].get("learner"):
         return feature_inputs(config["model"])
-    inputs = config["model"]["inputs"]
-    unknown = set(inputs) - {"channels", "stacking", "scaling"}
-    if unknown:
-        raise UserError(f"model.inputs.{sorted(unknown)[0]}: there is no such setting")
-    return InputSpec(**inputs)
+    return InputSpec.from_config(config["model"]["inputs"], stamp_set)
 
 
 def split_of(stamp_set: StampSet, config: Mapping[str, Any]) -> Split:
@@ -335,7 +332,7 @@ def _finish(
     # Of the best epoch on the validation set; the test set stays shut.
     labels, p_real = stamp_set.labels[split.val], model.score(stamp_set, split.val)
     log_classification(run, "val", name, labels, p_real, model.threshold)
-    run.log_model(checkpoint, side=stamp_set.stamps.shape[-1])
+    run.log_model(checkpoint)
     console.print(
         f"{name}: best val/acc {top['val/acc']:.4f} in epoch {int(top['epoch']) + 1} of "
         f"{len(history)}, {save_points.spent['wall_s']:.0f} s"

@@ -13,7 +13,7 @@ from rb.explain.settings import AttributionSettings
 from rb.models.classifier import Classifier
 from rb.models.cnn import StampCNN
 from rb.models.contract import Provenance
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 RAW = {"diff": "raw", "srch": "raw", "tmpl": "raw"}
 CONVOLUTIONS = [{"filters": 3, "kernel": 5, "pool": 4, "dropout": 0.4}]

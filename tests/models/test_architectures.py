@@ -11,7 +11,7 @@ from rb.config import project_root
 from rb.errors import UserError
 from rb.models.backbones import BackboneCNN
 from rb.models.build import build_network
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 # Rows of Tables 3, 4 and 6-9: ("conv", filters, size), "pool" (2x2), ("dropout", rate),
 # "flatten", ("dense", units).

@@ -13,7 +13,7 @@ from rb.config import project_root
 from rb.errors import UserError
 from rb.models.build import build_network, build_optimizer
 from rb.models.cnn import StampCNN
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 
 def from_config(name: str) -> tuple[nn.Module, InputSpec]:

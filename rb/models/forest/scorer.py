@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from rb.metrics.timing import time_prediction
 from rb.models.contract import Provenance
 from rb.models.forest.learners import LEARNERS, AutoscanForest
 from rb.stamps import StampSet
+from rb.stamps.batch import Stamps
 
 if TYPE_CHECKING:
     from rb.features.table import FeatureTable
@@ -44,11 +45,12 @@ class FeatureInputs:
     stacking = "none"
     kind = "features"
 
-    def check(self, channels: Sequence[str], where: str) -> None:
-        """Raise UserError if a set with `channels` cannot give the features."""
+    def check(self, stamp_set: StampSet) -> None:
+        """Raise UserError if a set cannot give the features."""
+        channels = stamp_set.channels
         if self.features == "stamps" and not {"diff", "tmpl"} <= set(channels):
             raise UserError(
-                f"{where}: features of stamps need diff and tmpl, the set has only "
+                f"{stamp_set.path.name}: features of stamps need diff and tmpl, the set has only "
                 f"{', '.join(channels) or 'features'}; choose model.features=catalogue or "
                 "other data"
             )
@@ -129,7 +131,7 @@ class ForestScorer:
         """Number of nodes of all trees; each holds a cut or a value."""
         return self.forest.n_nodes
 
-    def p_real(self, stamps: np.ndarray) -> np.ndarray:
+    def p_real(self, stamps: np.ndarray | Stamps) -> np.ndarray:
         """Probability of being real, (N,), of raw stamps (N, 3, S, S).
 
         Raises
@@ -142,7 +144,7 @@ class ForestScorer:
         missing = [name for name in self.forest.features if name not in FEATURES_FROM_STAMP]
         if missing:
             raise UserError(f"stamps alone do not determine {', '.join(missing)}")
-        return self.forest.predict(compute(np.asarray(stamps)))
+        return self.forest.predict(compute(Stamps.of(stamps).images))
 
     def score(
         self,

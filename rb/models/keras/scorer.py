@@ -8,7 +8,7 @@ from rb.errors import UserError
 from rb.models.checkpoint import NetworkScorer
 from rb.models.contract import Provenance
 from rb.models.keras.network import load_keras
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 
 def load_keras_scorer(path: Path, cache: Path | None = None) -> NetworkScorer:
@@ -17,16 +17,10 @@ def load_keras_scorer(path: Path, cache: Path | None = None) -> NetworkScorer:
     Raises
     ------
     UserError
-        If the file cannot be translated, or its input is no stack of square stamps of the size
-        that stamp sets have.
+        If the file cannot be translated, or its input is no stack of square stamps.
     """
     network = load_keras(path)
     if network.channels is None or network.stacking is None:
         raise UserError(f"{path}: takes {network.input_shape}, which is no stack of square stamps")
-    inputs = InputSpec(channels=network.channels, stacking=network.stacking)
-    height, width, depth = network.input_shape
-    if inputs.shape != (depth, height, width):
-        raise UserError(
-            f"{path}: takes stamps of {height}x{height} px, stamp sets have {inputs.shape[1]}"
-        )
+    inputs = InputSpec(network.channels, network.stacking, size=network.input_shape[0])
     return NetworkScorer(network, inputs, 0.5, Provenance(path.stem))

@@ -17,7 +17,7 @@ from torch import nn
 from rb.errors import UserError
 from rb.models.keras import file as keras_file
 from rb.models.keras.network import KerasSequential, load_keras
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.stampset import CHANNELS
 
 REAL = "des/model_checkpoint_AAD_3s3DH.h5"
