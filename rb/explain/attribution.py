@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rb.errors import UserError
 from rb.explain.score import PanelScore, unstack
 from rb.explain.settings import AttributionSettings
-from rb.models.checkpoint import TrainedModel
+from rb.models.contract import Scorer, required_network, sees_stamps
 from rb.stamps.inputs import InputSpec
 from rb.stamps.layout import CHANNELS
 
@@ -56,9 +56,11 @@ class Explainer:
         self._device = next(network.parameters()).device
 
     @classmethod
-    def of(cls, model: TrainedModel, settings: AttributionSettings | None = None) -> Explainer:
-        """The explainer of a trained model."""
-        return cls(model.network, model.inputs, settings or AttributionSettings())
+    def of(cls, model: Scorer, settings: AttributionSettings | None = None) -> Explainer:
+        """The explainer of a trained model; UserError if there is no network inside."""
+        network, inputs = required_network(model), model.inputs
+        assert sees_stamps(inputs)
+        return cls(network, inputs, settings or AttributionSettings())
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -100,11 +102,11 @@ class Explainer:
         panels
             Prepared panels (N, C, S, S).
         method
-            ``saliency``: absolute derivative (paper, Eq. 3; Simonyan et al. 2014,
-            arXiv 1312.6034). ``smoothgrad``: absolute value of the derivative averaged over
-            noisy copies (Smilkov et al. 2017, arXiv 1706.03825). ``integrated_gradients``:
+            `saliency`: absolute derivative (paper, Eq. 3; Simonyan et al. 2014,
+            arXiv 1312.6034). `smoothgrad`: absolute value of the derivative averaged over
+            noisy copies (Smilkov et al. 2017, arXiv 1706.03825). `integrated_gradients`:
             share of each pixel in the difference of the score to that of the baseline
-            (Sundararajan et al. 2017, arXiv 1703.01365). ``occlusion``: how much the score
+            (Sundararajan et al. 2017, arXiv 1703.01365). `occlusion`: how much the score
             falls where a square is covered by the baseline, averaged over the squares that
             cover a pixel (Zeiler & Fergus 2014, arXiv 1311.2901).
         classes
@@ -115,8 +117,8 @@ class Explainer:
         Returns
         -------
         ndarray
-            float64 (N, C, S, S), by panel. Not negative for ``saliency`` and
-            ``smoothgrad``; for the others positive where a pixel speaks for the class.
+            float64 (N, C, S, S), by panel. Not negative for `saliency` and
+            `smoothgrad`; for the others positive where a pixel speaks for the class.
         """
         compute, evaluations = self._methods()[method]
         if classes is None:

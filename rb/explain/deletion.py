@@ -56,8 +56,8 @@ def deletion_curves(
     Returns
     -------
     DataFrame
-        A row a method, kind (``deletion``, ``insertion``), stamp and fraction, with the
-        probability ``score`` and the class ``called`` (real or bogus).
+        A row a method, kind (`deletion`, `insertion`), stamp and fraction, with the
+        probability `score` and the class `called` (real or bogus).
     """
     shape = (len(panels), int(np.prod(panels.shape[1:])))
     classes = explainer.classes(panels)
@@ -103,7 +103,7 @@ def curve_areas(curves: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``method``, ``kind``, ``called``, ``stamp``, ``area``.
+        Columns `method`, `kind`, `called`, `stamp`, `area`.
     """
     keys = ["method", "kind", "called", "stamp"]
     ordered = curves.sort_values("fraction", kind="stable")

@@ -21,10 +21,10 @@ class PanelScore(nn.Module):
     inputs : InputSpec
         How the panels are stacked.
     score : {"softmax", "logit", "log_odds"}
-        What comes out for each class. ``softmax``: its probability minus one, which has the
+        What comes out for each class. `softmax`: its probability minus one, which has the
         derivatives and differences of the probability and loses none of them to rounding
-        where the probability is nearly one. ``logit``: the output before the softmax.
-        ``log_odds``: its logit minus that of the other class.
+        where the probability is nearly one. `logit`: the output before the softmax.
+        `log_odds`: its logit minus that of the other class.
     """
 
     def __init__(self, network: nn.Module, inputs: InputSpec, score: str = "softmax") -> None:

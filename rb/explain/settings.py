@@ -20,11 +20,11 @@ class AttributionSettings:
     Parameters
     ----------
     score
-        Of the predicted class: ``softmax`` probability, as the authors, or its ``logit``.
+        Of the predicted class: `softmax` probability, as the authors, or its `logit`.
     batch_size
         Stamps that the network sees at once.
     baseline
-        What "nothing there" is: each panel's ``median`` (its sky), or ``zero``. Where
+        What "nothing there" is: each panel's `median` (its sky), or `zero`. Where
         Integrated Gradients begins, what Occlusion and deletion put in place of pixels.
     smoothgrad_samples, smoothgrad_noise
         Noisy copies, and their σ in units of each panel's own sky noise.
@@ -49,7 +49,7 @@ class AttributionSettings:
 
 @dataclass(frozen=True)
 class SaliencySettings:
-    """The whole of ``conf/study/saliency.yaml``; meanings as there."""
+    """The whole of `conf/study/saliency.yaml`; meanings as there."""
 
     attribution: AttributionSettings
     n_shares: int | None

@@ -148,7 +148,7 @@ class ResumableStamps:
     def _holds(self, name: str, n: int, row: Sequence[int]) -> bool:
         """Whether the file of array `name` is long enough for `n` rows."""
         try:
-            return self._path(name).stat().st_size >= 4 * n * int(np.prod(row))
+            return self._path(name).stat().st_size >= ArrayFile.size(row, n)
         except OSError:
             return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -49,8 +50,15 @@ class ArrayFile:
         self.row = row
         self.file: Any = path.open("r+b" if path.exists() else "w+b")
         write_npy_header(self.file, (n, *row))
-        self.file.truncate(self.file.tell() + 4 * n * int(np.prod(row)))
+        self.file.truncate(self.size(row, n))
         self.file.seek(0, os.SEEK_END)
+
+    @staticmethod
+    def size(row: Sequence[int], n: int) -> int:
+        """Bytes of a file of `n` rows."""
+        header = io.BytesIO()
+        write_npy_header(header, (n, *row))
+        return header.tell() + 4 * n * int(np.prod(row))
 
     def append(self, rows: np.ndarray) -> None:
         """Write rows (n, *row) behind those that are there."""
@@ -148,7 +156,7 @@ class StampSetWriter:
         ----------
         stamps : ndarray of shape (n, 3, S, S), or Stamps
             Raw values, masked ones become NaN. What comes with the first stamps, sizes,
-            variances and PSFs, has to come with all.
+            variances and PSFs, has to come with all. Their side information becomes columns.
         rows : DataFrame of n rows
             ``id`` and whatever else the source knows, side information among it.
 
@@ -166,7 +174,7 @@ class StampSetWriter:
             )
         if not len(rows):
             return
-        rows = _normalise_rows(rows, self.path)
+        rows = _normalise_rows(rows.assign(**Stamps.of(stamps).side), self.path)
         nan = np.isnan(arrays["stamps"])
         nan[:, self._missing] = False
         self._nan_pixels += int(nan.sum())

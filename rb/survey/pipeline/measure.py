@@ -215,18 +215,16 @@ def _shape(psf: NDArray[np.float64]) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     u = np.arange(PSF_SIZE) - PSF_SIZE // 2
     y, x = u[:, None], u[None, :]
+    top = float(psf.max())
 
     def residual(p: NDArray[np.float64]) -> NDArray[np.float64]:
         peak, alpha, beta, e1, e2 = p
         # The radius on ellipses of these distortions, which keep their area.
-        r2 = ((1 - e1) * x**2 + (1 + e1) * y**2 - 2 * e2 * x * y) / np.sqrt(1 - e1**2 - e2**2)
-        return np.asarray(peak * (1 + r2 / alpha**2) ** -beta - psf).ravel()
+        area = np.sqrt(np.maximum(1.0 - e1**2 - e2**2, 1e-2))
+        r2 = ((1.0 - e1) * x**2 + (1.0 + e1) * y**2 - 2.0 * e2 * x * y) / area
+        base = 1.0 + np.maximum(r2, 0.0) / alpha**2
+        return np.asarray(peak * base ** -np.abs(beta) - psf / top).ravel()
 
-    peak = float(psf.max())
-    width = np.sqrt(0.7 / peak)
-    bounds = ([0, 0.3, 1.2, -0.6, -0.6], [np.inf, 100, 20, 0.6, 0.6])
-    fit = least_squares(
-        residual, [peak, width, 3.0, 0.0, 0.0], bounds=bounds, x_scale=[peak, 1, 1, 0.1, 0.1]
-    )
+    fit = least_squares(residual, [1.0, np.sqrt(0.7 / top), 3.0, 0.0, 0.0], method="lm")
     _, alpha, beta, e1, e2 = (float(value) for value in fit.x)
-    return 2.0 * alpha * float(np.sqrt(2.0 ** (1.0 / beta) - 1.0)), e1, e2
+    return 2.0 * abs(alpha) * float(np.sqrt(2.0 ** (1.0 / abs(beta)) - 1.0)), e1, e2
