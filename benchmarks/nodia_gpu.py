@@ -34,9 +34,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from rb.models.modern.averaging import averaging
 from rb.models.modern.network import StampNetwork
 from rb.stamps.augment import DIHEDRAL, random_elements, turn_each, turned
+from rb.training.recipe import averaging
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN_SEED, TEST_SEED = 2203, 7390
@@ -68,7 +68,7 @@ class Variant:
         """A new network with random weights for stamps of `size` px."""
         return StampNetwork(
             (len(self.channels), size, size), self.channels, self.side, self.matching,
-            self.conditions, tta=True, **self.network,
+            self.conditions, tta=True, n_side=len(self.side), **self.network,
         )  # fmt: skip
 
 

@@ -230,8 +230,8 @@ def _fit(
     import lightning as L
     from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-    from rb.models.classifier import Classifier
     from rb.training.callbacks import EpochProgress, SavePoints
+    from rb.training.recipe import AveragedWeights, make_classifier
 
     _quieten_lightning()
     settings = config["trainer"]
@@ -245,7 +245,8 @@ def _fit(
         seed=config["seed"],
         memory=int(settings["memory_gb"] * 2**30),
     )
-    classifier = Classifier(
+    classifier = make_classifier(
+        settings,
         network=config["model"]["network"],
         inputs=inputs.to_dict(),
         optimizer=settings["optimizer"],
@@ -279,6 +280,8 @@ def _fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    if settings.get("ema"):
+        callbacks.insert(0, AveragedWeights(settings["ema"]))
     parameters = sum(p.numel() for p in classifier.parameters())
     run.log_params({"n_parameters": parameters})
     console.print(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rb.errors import UserError
-from rb.models.modern.psf import convolve
+from rb.models.modern.operations import convolve, median
 
 PLANES = ("cross", "fit", "fit_all")
 
@@ -147,7 +147,9 @@ class Matching(nn.Module):
         basis = None
         for plane in self.planes:
             if plane == "cross":
-                made.append(pair.search - pair.template)
+                # Each image's sky was taken off, but the broader PSF lifts the median more.
+                difference = pair.search - pair.template
+                made.append(difference - median(difference.flatten(1)[:, ::2])[:, None, None])
                 continue
             if basis is None:
                 basis = self._basis(pair.template)

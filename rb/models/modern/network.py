@@ -47,6 +47,8 @@ class StampNetwork(nn.Module):
         network is evaluated; eight times the work of the trunk, while the planes are made once.
     n_classes : int
         Outputs. Class 0 is real, class 1 bogus.
+    n_side : int
+        Length of the side vector.
     **planes : float
         Further settings of `InputPlanes`.
 
@@ -69,11 +71,17 @@ class StampNetwork(nn.Module):
         dropout: float = 0.2,
         tta: bool = False,
         n_classes: int = 2,
+        n_side: int = 0,
         **planes: float,
     ) -> None:
         super().__init__()
         if trunk not in _TRUNKS:
             raise UserError(f"model.network.trunk is '{trunk}'; choose {' or '.join(_TRUNKS)}")
+        if bool(side) != bool(n_side):
+            raise UserError(
+                f"model.network.side is {list(side)}, but model.inputs.side gives {n_side} "
+                "numbers; give both the same names"
+            )
         self.tta = tta
         self.planes = InputPlanes(input_shape, channels, side, matching, conditions, **planes)
         self.trunk = _TRUNKS[trunk](self.planes.names, self.planes.n_scalars, width)

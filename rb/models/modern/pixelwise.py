@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rb.models.modern.residual import ResidualBlock, pooled
+from rb.stamps.layout import IMAGES
 
 
 class PixelwiseTrunk(nn.Module):
@@ -35,8 +36,8 @@ class PixelwiseTrunk(nn.Module):
         self, names: tuple[str, ...], n_scalars: int, width: int = 12, heads: int = 4
     ) -> None:
         super().__init__()
-        self._own = [names.index("srch"), names.index("tmpl")]
-        self._shared = [i for i, name in enumerate(names) if name not in ("srch", "tmpl")]
+        self._own = [names.index(image) for image in IMAGES]
+        self._shared = [i for i, name in enumerate(names) if name not in IMAGES]
         self.stem = nn.Conv2d(1 + len(self._shared), width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         # Which image it is, and how it was taken.

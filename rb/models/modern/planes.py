@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from rb.errors import UserError
 from rb.models.modern.matching import Matching, Pair, common_psf
-from rb.models.modern.psf import IMAGES, exporting, full_precision, log_width, pair_psfs, read_side
+from rb.models.modern.operations import asinh, full_precision, median
+from rb.models.modern.psf import log_width, pair_psfs, read_side
+from rb.stamps.layout import IMAGES
 
 _CENTRE_PX = 5.0
 
@@ -68,7 +70,7 @@ class InputPlanes(nn.Module):
                 f"model.inputs.stacking gives stamps of {height}x{width} px in {count} channels; "
                 "this network takes them stacked in depth"
             )
-        if not {"srch", "tmpl"} <= set(channels):
+        if not set(IMAGES) <= set(channels):
             raise UserError(
                 f"model.inputs.channels is {list(channels)}; this network compares srch and tmpl"
             )
@@ -111,7 +113,7 @@ class InputPlanes(nn.Module):
             if channel.endswith("_var"):
                 planes.append(torch.log((x[:, i] / unit**2).clamp(0.01, 1e8)))
             else:
-                planes.append(_asinh((x[:, i] - sky[channel][:, None, None]) / unit))
+                planes.append(asinh((x[:, i] - sky[channel][:, None, None]) / unit))
         scalars = [
             torch.log(noise[c] / noise["srch"]).clamp(-5, 5) for c in self._images if c != "srch"
         ]
@@ -123,7 +125,7 @@ class InputPlanes(nn.Module):
                 if "srch_var" in self.channels:
                     at = self.channels.index("srch_var")
                     variance = x[:, at] / noise["srch"][:, None, None] ** 2
-                planes += [_asinh(p) for p in self.matching(pair, variance)]
+                planes += [asinh(p) for p in self.matching(pair, variance)]
             if self.conditions:
                 widths = log_width(psfs) * known[:, None]
                 scalars += [*widths.unbind(1), known]
@@ -138,8 +140,8 @@ class InputPlanes(nn.Module):
         for channel in self._images:
             # A chequerboard's half of the pixels, which is enough.
             pixels = x[:, self.channels.index(channel)].flatten(1)[:, ::2]
-            middle = _median(pixels)
-            spread = 1.4826 * _median((pixels - middle[:, None]).abs())
+            middle = median(pixels)
+            spread = 1.4826 * median((pixels - middle[:, None]).abs())
             given = values.get(f"sky_noise_{channel}")
             if given is not None:
                 spread = torch.where(torch.isfinite(given) & (given > 0), given, spread)
@@ -171,16 +173,3 @@ class InputPlanes(nn.Module):
         template = template * scale[:, None, None]
         sigmas = noise["srch"], noise["tmpl"] * scale
         return common_psf(search, template, sigmas, psfs, known, scaled)
-
-
-def _asinh(x: Tensor) -> Tensor:
-    # torch.asinh is not vectorised on CPUs.
-    return torch.sign(x) * torch.log(x.abs() + torch.sqrt(x**2 + 1))
-
-
-def _median(x: Tensor) -> Tensor:
-    """Median of each row, (n,) of (n, m)."""
-    if exporting():
-        # ONNX knows no median.
-        return x.topk((x.shape[1] + 1) // 2, largest=False).values[:, -1]
-    return x.median(1).values
