@@ -267,6 +267,8 @@ def _fit(
     callbacks: list[Callback] = [EpochProgress(name, console), best, save_points]
     if settings["patience"]:
         callbacks.insert(0, EarlyStopping("val/loss", patience=settings["patience"], mode="min"))
+    if settings.get("ema"):
+        callbacks.insert(0, AveragedWeights(settings["ema"]))
     trainer = L.Trainer(
         max_epochs=settings["max_epochs"],
         accelerator=settings["accelerator"],
@@ -280,8 +282,6 @@ def _fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    if settings.get("ema"):
-        callbacks.insert(0, AveragedWeights(settings["ema"]))
     parameters = sum(p.numel() for p in classifier.parameters())
     run.log_params({"n_parameters": parameters})
     console.print(
