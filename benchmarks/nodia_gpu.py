@@ -98,13 +98,15 @@ def plan(sizes: list[int], seeds: int) -> list[tuple[str, int, int]]:
     """(variant, training candidates, seed), the most important first."""
     large, others = sizes[-1], sizes[-2::-1]
     rest = [name for name in VARIANTS if name not in MAIN + SECOND]
+    few = range(1, min(seeds, 3) + 1)
     jobs = [(name, large, 1) for name in MAIN + SECOND]
-    jobs += [(name, large, seed) for seed in range(2, seeds + 1) for name in MAIN]
-    jobs += [(name, n, s) for s in range(1, seeds + 1) for n in others for name in MAIN]
+    jobs += [(name, large, seed) for seed in few for name in MAIN]
+    jobs += [(name, n, seed) for seed in few for n in others for name in MAIN]
     jobs += [(name, large, 1) for name in rest]
-    jobs += [(name, large, seed) for seed in range(2, seeds + 1) for name in SECOND + rest]
-    jobs += [(name, n, s) for s in range(1, seeds + 1) for n in others for name in SECOND]
-    return jobs
+    jobs += [(name, large, seed) for seed in few for name in SECOND + rest]
+    jobs += [(name, n, seed) for seed in few for n in others for name in SECOND]
+    jobs += [(name, n, s) for s in range(1, seeds + 1) for n in sizes[::-1] for name in MAIN]
+    return list(dict.fromkeys(jobs))
 
 
 def epochs_for(n: int, most: int = 60_000, fewest: int = 25) -> int:
@@ -188,34 +190,41 @@ def simulate(pool: Any, seed: int, wanted: int, until: float, folder: Path) -> C
 # --- one training -------------------------------------------------------------------------------
 
 
+class Raw:
+    """Raw stamps and side vectors of all candidates on the device."""
+
+    def __init__(self, sets: list[Candidates], device: torch.device) -> None:
+        n, shape = sum(map(len, sets)), sets[0].images.shape[1:]
+        self.images = torch.empty((n, *shape), device=device)
+        self.side = torch.empty((n, sets[0].psf[0].size + len(SIDE) - 1), device=device)
+        start = 0
+        for candidates in sets:
+            for first in range(0, len(candidates), 4096):
+                rows = slice(first, min(first + 4096, len(candidates)))
+                stop = start + rows.stop - rows.start
+                self.images[start:stop] = torch.from_numpy(np.array(candidates.images[rows]))
+                self.side[start:stop] = torch.from_numpy(candidates.side(rows))
+                start = stop
+        self.images.nan_to_num_()
+
+
 class Planes:
     """Planes and scalars of all candidates for one network, on the device in half precision."""
 
-    def __init__(self, network: StampNetwork, variant: Variant, sets: list[Candidates]) -> None:
-        device = next(network.parameters()).device
-        n = sum(map(len, sets))
-        size = sets[0].images.shape[-1]
+    def __init__(self, network: StampNetwork, variant: Variant, raw: Raw) -> None:
+        device, n, size = raw.images.device, len(raw.images), raw.images.shape[-1]
         kind = torch.float16 if device.type == "cuda" else torch.float32
         self.planes = torch.empty(
             (n, len(network.planes.names), size, size), dtype=kind, device=device
         )
         self.scalars = torch.empty((n, network.planes.n_scalars), device=device)
-        columns = ["diff", "srch", "tmpl"]
-        chosen = [columns.index(c) for c in variant.channels]
-        start = 0
-        for candidates in sets:
-            for first in range(0, len(candidates), 2048):
-                rows = slice(first, min(first + 2048, len(candidates)))
-                images = np.nan_to_num(candidates.images[rows][:, chosen])
-                x = torch.from_numpy(images).to(device)
-                side = None
-                if variant.side:
-                    side = torch.from_numpy(candidates.side(rows)).to(device)
-                with torch.no_grad():
-                    planes, scalars = network.planes(x, side)
-                stop = start + len(x)
-                self.planes[start:stop], self.scalars[start:stop] = planes.to(kind), scalars
-                start = stop
+        chosen = [TRIPLET.index(channel) for channel in variant.channels]
+        for start in range(0, n, 2048):
+            rows = slice(start, start + 2048)
+            side = raw.side[rows] if variant.side else None
+            with torch.no_grad():
+                planes, scalars = network.planes(raw.images[rows][:, chosen], side)
+            self.planes[rows], self.scalars[rows] = planes.to(kind), scalars
 
 
 @dataclass(frozen=True)
@@ -260,6 +269,7 @@ class Trainer:
             lr=torch.tensor(recipe.lr, device=self.device) if cuda else recipe.lr,
             weight_decay=recipe.weight_decay,
             capturable=cuda,
+            fused=cuda,
         )
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, recipe.lr, epochs, pct_start=recipe.warm_up, cycle_momentum=False
@@ -421,7 +431,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 20_000, 60_000])
     parser.add_argument("--validation", type=int, default=6_000)
     parser.add_argument("--test", type=int, default=20_000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="of the largest training; by default 25")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="these variants alone")
     parser.add_argument("--no-graph", action="store_true", help="launch kernels one by one")
@@ -475,6 +485,8 @@ def main() -> None:
     finished = {(r["variant"], r["n_train"], r["seed"]) for r in rows}
     pace: dict[str, float] = {}
     planes_of: dict[Any, Planes] = {}
+    raw = Raw([trained, tested], device)
+    written = time.monotonic()
     jobs = [
         job
         for job in plan([min(n, n_train) for n in options.sizes], options.seeds)
@@ -484,7 +496,7 @@ def main() -> None:
         variant = VARIANTS[name]
         epochs = epochs_for(n, options.sizes[-1], options.epochs or 25)
         steps = epochs * (n // recipe.batch_size)
-        expected = steps * pace.get(name, max(pace.values(), default=0.0)) + 3
+        expected = 1.1 * steps * pace.get(name, max(pace.values(), default=0.0)) + 3
         if expected > left() - 10:
             continue
         torch.manual_seed(seed)
@@ -492,12 +504,22 @@ def main() -> None:
         key = (variant.channels, variant.side, variant.matching, variant.conditions)
         started = time.monotonic()
         if key not in planes_of:
-            planes_of[key] = Planes(network, variant, [trained, tested])
+            planes_of[key] = Planes(network, variant, raw)
         data = planes_of[key]
         making = time.monotonic() - started
-        trainer = Trainer(network, data, labels[:n], recipe, epochs)
         graph = device.type == "cuda" and not options.no_graph
-        seconds = trainer.fit(seed, graph)
+        try:
+            trainer = Trainer(network, data, labels[:n], recipe, epochs)
+            seconds = trainer.fit(seed, graph)
+        except RuntimeError as error:
+            if not graph:
+                raise
+            print(f"without CUDA graphs, because: {error}", flush=True)
+            options.no_graph = True
+            torch.manual_seed(seed)
+            network = variant.build(size).to(device)
+            trainer = Trainer(network, data, labels[:n], recipe, epochs)
+            seconds = trainer.fit(seed, False)
         pace[name] = seconds / max(steps, 1)
         averaged, plain = score(network, data, held)
         row: dict[str, Any] = {"variant": name, "n_train": n, "seed": seed, "epochs": epochs}
@@ -522,12 +544,16 @@ def main() -> None:
             f"  {seconds:.1f} s, planes {making:.1f} s",
             flush=True,
         )
+        if time.monotonic() - written > 60:
+            _write(out, work, rows)
+            written = time.monotonic()
     _write(out, work, rows)
+    with contextlib.suppress(ValueError):
+        print(table(pd.DataFrame(rows)))
 
 
 def _write(out: Path, work: Path, rows: list[dict[str, Any]], most: float = 15.5e6) -> None:
-    results = pd.DataFrame(rows)
-    results.to_csv(out / "results.csv", index=False)
+    pd.DataFrame(rows).to_csv(out / "results.csv", index=False)
     scores, weights, taken = {}, {}, 0
     for row in rows:
         label = f"{row['variant']}-{row['n_train']}-{row['seed']}"
@@ -555,8 +581,6 @@ def _write(out: Path, work: Path, rows: list[dict[str, Any]], most: float = 15.5
     for part, chosen in enumerate((names[::2], names[1::2])):
         np.savez_compressed(out / f"scores{part}.npz", **{name: scores[name] for name in chosen})
     torch.save(weights, out / "weights.pt")
-    with contextlib.suppress(ValueError):
-        print(table(results))
 
 
 if __name__ == "__main__":
