@@ -62,22 +62,19 @@ def draw_examples(stamps: StampSet, path: Path, n: int = 24, seed: int = 0) -> N
     if suffix not in _FORMATS:
         raise UserError(f"{path}: give the page one of the endings .{', .'.join(_FORMATS)}")
     from rb.figures.data.stamps import stamp_page
-    from rb.figures.style import BOGUS_COLOR, REAL_COLOR, save_figure
-    from rb.stamps.stampset import BOGUS, REAL
+    from rb.figures.style import LABEL_WORDS, label_color, save_figure
 
     rows = example_rows(stamps.labels, n, seed)
     labels = stamps.labels[rows]
-    words = {REAL: "real", BOGUS: "bogus"}
-    colors = {REAL: REAL_COLOR, BOGUS: BOGUS_COLOR}
     figure = stamp_page(
         stamps[rows],
         [
-            f"{i}  {words.get(k, '')}".rstrip()
+            f"{i}  {LABEL_WORDS.get(k, '')}".rstrip()
             for i, k in zip(stamps.ids[rows], labels, strict=True)
         ],
         stamps.channels,
         title=f"{stamps.name}: {len(rows)} of {len(stamps):,} candidates",
-        colors=[colors.get(k, "#222222") for k in labels.tolist()],
+        colors=[label_color(k) for k in labels.tolist()],
     )
     save_figure(figure, path.with_suffix(""), formats=(suffix,))
 

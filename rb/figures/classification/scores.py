@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,18 +11,22 @@ from matplotlib.figure import Figure
 from rb.figures.style import (
     BOGUS_COLOR,
     COLUMN_WIDTH,
+    MARKERS,
     MUTED,
     P_REAL,
     PAGE_WIDTH,
     REAL_COLOR,
+    bars_of,
     empty_note,
     house_style,
     new_figure,
     run_color,
     short,
 )
-from rb.metrics.binned import calibration_bins
-from rb.metrics.classification import BOGUS, REAL, UNKNOWN, known
+from rb.metrics.classification import BOGUS, REAL, UNKNOWN
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Scores = tuple[np.ndarray, np.ndarray]
 """Labels (n,) 0 real, 1 bogus, -1 unknown, and p_real (n,)."""
@@ -29,7 +34,7 @@ Scores = tuple[np.ndarray, np.ndarray]
 
 def score_figure(
     scores: Mapping[str, Scores],
-    thresholds: float | Mapping[str, float] = 0.5,
+    thresholds: Mapping[str, float],
     bins: int = 40,
 ) -> Figure:
     """Histograms of p_real by class, a panel a run, counts on a logarithmic axis.
@@ -39,7 +44,7 @@ def score_figure(
     scores
         By run name: labels (n,) and p_real (n,); stamps without a label are drawn in grey.
     thresholds
-        Drawn as a line: one for all runs, or by run name.
+        By run name; drawn as a line.
     bins
         Number of bins between 0 and 1.
     """
@@ -49,8 +54,6 @@ def score_figure(
         axes = figure.subplots(1, columns, squeeze=False, sharey=True)[0]
         edges = np.linspace(0, 1, bins + 1)
         for panel, (name, (labels, p_real)) in zip(axes, scores.items(), strict=False):
-            labels, p_real = np.asarray(labels), np.asarray(p_real)
-            known(labels, p_real)  # refuses what is no label or no probability
             for label, color, text in (
                 (UNKNOWN, MUTED, "no label"),
                 (BOGUS, BOGUS_COLOR, "bogus"),
@@ -60,18 +63,10 @@ def score_figure(
                 if values.size == 0:
                     continue
                 # The outline tells the classes apart where the fills overlap.
-                style = {"bins": edges, "color": color, "histtype": "stepfilled"}
-                panel.hist(values, alpha=0.28, lw=0, **style)
-                panel.hist(
-                    values,
-                    bins=edges,
-                    color=color,
-                    histtype="step",
-                    lw=1.4,
-                    label=f"{text} ({values.size:,})",
-                )
-            threshold = thresholds if isinstance(thresholds, float | int) else thresholds[name]
-            panel.axvline(threshold, color=MUTED, lw=0.9, ls="--")
+                panel.hist(values, edges, color=color, histtype="stepfilled", alpha=0.28, lw=0)
+                label = f"{text} ({values.size:,})"
+                panel.hist(values, edges, color=color, histtype="step", lw=1.4, label=label)
+            panel.axvline(thresholds[name], color=MUTED, lw=0.9, ls="--")
             panel.set_xlim(0, 1)
             panel.set_xlabel(P_REAL)
             panel.set_title(short(name))
@@ -87,7 +82,7 @@ def score_figure(
     return figure
 
 
-def calibration_figure(scores: Mapping[str, Scores], bins: int = 10) -> Figure:
+def calibration_figure(bins: Mapping[str, pd.DataFrame]) -> Figure:
     """Reliability diagram: share of real stamps against p_real, with Wilson intervals.
 
     On the diagonal a p_real of .8 means that eight of ten such stamps are real. Below, how
@@ -95,29 +90,23 @@ def calibration_figure(scores: Mapping[str, Scores], bins: int = 10) -> Figure:
 
     Parameters
     ----------
-    scores
-        By run name: labels (n,) and p_real (n,).
-    bins
-        Number of bins between 0 and 1.
+    bins : mapping of str to DataFrame
+        By run name, from `rb.metrics.binned.calibration_bins`.
     """
     with house_style():
         figure = new_figure(COLUMN_WIDTH, 3.7)
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         top.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=(0, (2, 3)), zorder=1)
         # Points of several runs stand beside each other instead of on top of each other.
-        offsets = 0.008 * (np.arange(len(scores)) - (len(scores) - 1) / 2)
-        for index, (name, (labels, p_real)) in enumerate(scores.items()):
-            frame = calibration_bins(labels, p_real, bins)
-            some = frame[frame.n > 0]
+        offsets = 0.008 * (np.arange(len(bins)) - (len(bins) - 1) / 2)
+        for index, (name, table) in enumerate(bins.items()):
+            some = table[table.n > 0]
             top.errorbar(
                 some.mean_p + offsets[index],
                 some.real,
-                yerr=[
-                    np.maximum(some.real - some.real_low, 0),
-                    np.maximum(some.real_high - some.real, 0),
-                ],
+                yerr=bars_of(some, "real"),
                 color=run_color(index),
-                marker="os^Dv"[index % 5],
+                marker=MARKERS[index % len(MARKERS)],
                 ms=4,
                 lw=1,
                 ls="-",
@@ -125,26 +114,17 @@ def calibration_figure(scores: Mapping[str, Scores], bins: int = 10) -> Figure:
                 capsize=2,
                 label=short(name),
             )
-            below.stairs(
-                frame.n,
-                np.append(frame.low, frame.high.iloc[-1]),
-                color=run_color(index),
-                lw=1.3,
-                baseline=None,
-            )
+            edges = np.append(table.low, table.high.iloc[-1])
+            below.stairs(table.n, edges, color=run_color(index), lw=1.3, baseline=None)
         top.set_ylim(-0.03, 1.03)
         top.set_ylabel("share of real stamps")
         below.set_xlim(0, 1)
         below.set_xlabel(P_REAL)
         below.set_ylabel("stamps")
-        if _any_labelled(scores):
+        if any(table.n.any() for table in bins.values()):
             below.set_yscale("log")
             top.legend(loc="upper left")
         else:
             empty_note(top, "no labelled stamps")
         figure.align_ylabels([top, below])
     return figure
-
-
-def _any_labelled(scores: Mapping[str, Scores]) -> bool:
-    return any((np.asarray(labels) >= 0).any() for labels, _ in scores.values())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MANY = 2000  # points beyond which density is shown instead
 
 
-def against_figure(survey: np.ndarray, p_real: Mapping[str, np.ndarray], name: str) -> Figure:
+def survey_score_figure(survey: np.ndarray, p_real: Mapping[str, np.ndarray], name: str) -> Figure:
     """A panel a run: p_real against the survey's score, both from 0 (bogus) to 1 (real).
 
     Parameters

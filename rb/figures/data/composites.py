@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 
+from rb.figures.images import name_panel, no_axes, show_image
 from rb.figures.style import INK, PAGE_WIDTH, empty_note, house_style, plain
 
 _LINEAR = 1.0  # the scaled pixels' own range; beyond it the colours go on logarithmically
@@ -96,19 +98,9 @@ def _reach(images: np.ndarray) -> float:
 
 
 def _panel(axes: Axes, image: np.ndarray, reach: float, composites: Composites, row: int) -> None:
-    from matplotlib import colormaps
-    from matplotlib.colors import AsinhNorm
-
-    axes.imshow(
-        image,
-        cmap=colormaps["PRGn"],
-        norm=AsinhNorm(linear_width=_LINEAR, vmin=-reach, vmax=reach),
-        origin="lower",
-        interpolation="nearest",
-    )
-    axes.grid(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    scale = AsinhNorm(linear_width=_LINEAR, vmin=-reach, vmax=reach)
+    show_image(axes, image, "PRGn", scale)
+    no_axes(axes)
     axes.set_title(
         plain(composites.titles[row]),
         fontsize=7,
@@ -120,11 +112,4 @@ def _panel(axes: Axes, image: np.ndarray, reach: float, composites: Composites, 
         if k:
             axes.axvline(k * width - 0.5, color=INK, lw=0.6)
         if row == 0:
-            axes.text(
-                k * width + 1.5,
-                image.shape[0] - 3,
-                channel,
-                fontsize=6.5,
-                va="top",
-                bbox={"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 1},
-            )
+            name_panel(axes, k * width + 1.5, image.shape[0] - 3, channel)

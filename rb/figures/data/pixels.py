@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from rb.figures.data.stamps import CHANNELS
 from rb.figures.data.triplets import SHOWN
+from rb.figures.images import name_panel
 from rb.figures.style import (
     INK,
     MUTED,
@@ -26,6 +26,7 @@ from rb.figures.style import (
     new_figure,
     plain,
 )
+from rb.stamps.layout import CHANNELS
 
 COLORS = {"srch": VALIDATION_COLOR, "tmpl": TRAIN_COLOR, "diff": "#4D4D4D"}
 """Purple search, green template, grey difference, as in the paper."""
@@ -62,16 +63,7 @@ def histograms_figure(stamps: np.ndarray, titles: Sequence[str], bins: int = 60)
         for row, stamp in enumerate(stamps):
             for panel, name in zip(axes[row], SHOWN, strict=True):
                 _histogram(panel, _finite(stamp[CHANNELS.index(name)]), COLORS[name], bins)
-                panel.text(
-                    0.97,
-                    0.86,
-                    name,
-                    transform=panel.transAxes,
-                    ha="right",
-                    va="top",
-                    fontsize=7,
-                    bbox={"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 1},
-                )
+                name_panel(panel, 0.97, 0.86, name, transform=panel.transAxes, ha="right")
             axes[row, 0].set_ylabel("pixels")
             axes[row, 0].set_title(plain(titles[row]), loc="left", fontsize=7, pad=3)
         for panel in axes[-1]:

@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from rb.figures.data.stamps import CHANNELS
-from rb.figures.limits import grey_limits, unmasked
-from rb.figures.saliency.maps import MAP_COLORS, normalised
+from rb.figures.images import (
+    grey_scale,
+    name_panel,
+    no_axes,
+    normalised,
+    show_grey,
+    show_image,
+)
+from rb.figures.limits import unmasked
+from rb.figures.saliency.maps import MAP_COLORS
 from rb.figures.style import (
     COLUMN_WIDTH,
     INK,
@@ -24,6 +30,7 @@ from rb.figures.style import (
     run_color,
     run_style,
 )
+from rb.stamps.layout import CHANNELS
 
 Band = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Mean, lower and upper limit of a curve."""
@@ -48,8 +55,6 @@ def method_maps_figure(
     titles
         n texts, one over each candidate.
     """
-    from astropy.visualization import AsinhStretch, ImageNormalize
-
     n, c, columns = len(stamps), len(channels), 1 + len(maps)
     margin, title, gap = 0.08, 0.38, 0.03
     side = min(1.36, (PAGE_WIDTH - 2 * margin - (columns - 1) * gap) / columns)
@@ -70,33 +75,16 @@ def method_maps_figure(
                 for column, name in enumerate(["image", *shown]):
                     left = margin + column * (side + gap)
                     axes = figure.add_axes((left / page, bottom / total, side / page, side / total))
-                    axes.set_xticks([])
-                    axes.set_yticks([])
-                    axes.grid(False)
+                    no_axes(axes)
                     if row == 0:
                         axes.set_title(name.replace("_", " "), fontsize=7, pad=2)
                     if column:
-                        _show(axes, shown[name][row], MAP_COLORS, Normalize(0, 1))
+                        show_image(axes, shown[name][row], MAP_COLORS, Normalize(0, 1))
                         continue
                     image = unmasked(stamps[index, CHANNELS.index(channel)])
-                    low, high = grey_limits(image)
-                    stretch = AsinhStretch(0.15)
-                    _show(axes, image, "gray", ImageNormalize(vmin=low, vmax=high, stretch=stretch))
-                    axes.text(
-                        1.5,
-                        48.5,
-                        channel,
-                        fontsize=6.5,
-                        va="top",
-                        bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
-                    )
+                    show_grey(axes, image, grey_scale(image))
+                    name_panel(axes, 1.5, image.shape[0] - 2.5, channel)
     return figure
-
-
-def _show(axes: Axes, image: np.ndarray, colors: str, norm: Normalize) -> None:
-    axes.imshow(
-        np.ma.masked_invalid(image), cmap=colors, norm=norm, origin="lower", interpolation="nearest"
-    )
 
 
 def randomisation_figure(

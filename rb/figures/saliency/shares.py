@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rb.figures.style import (
     COLUMN_WIDTH,
     INK,
+    MARKERS,
     MUTED,
     PAGE_WIDTH,
     empty_note,
@@ -25,7 +26,6 @@ _BINS = np.linspace(0, 1, 41).tolist()
 # As in the paper's Figures 5, 10 and 11: right in blue, wrong in orange, darker for truly real.
 _COLORS = {"TP": "#2B6CA8", "TN": "#A9CBE8", "FN": "#C2570C", "FP": "#F7BE7C"}
 _PAIRS = (("TN", "TP"), ("FP", "FN"))
-_MARKERS = ("o", "s", "^", "D", "v")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def method_share_figure(
                     place + 0.16 * (index - (len(channels) - 1) / 2),
                     mean,
                     [[max(0.0, mean - low)], [max(0.0, high - mean)]],
-                    fmt=_MARKERS[index],
+                    fmt=MARKERS[index],
                     color=run_color(index),
                     ms=4.5,
                     capsize=2,

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from rb.figures.classification.confusion import quadrant_axes
 from rb.figures.style import (
     COLUMN_WIDTH,
     INK,
@@ -16,7 +17,7 @@ from rb.figures.style import (
     empty_note,
     house_style,
     new_figure,
-    short,
+    percent,
 )
 
 Wins = Mapping[str, Mapping[str, int]]
@@ -47,7 +48,7 @@ def winners_figure(
         By run: percentages by quadrant and panel, shown as diamonds; runs may be missing.
     """
     with house_style():
-        figure, panels = _matrices(wins, height=2.75)
+        figure, panels = _matrices(wins)
         for axes, (name, run) in zip(panels, wins.items(), strict=False):
             for quadrant, (x, y) in _PLACES.items():
                 _bars(axes, quadrant, run.get(quadrant, {}), published.get(name, {}), x, y)
@@ -65,36 +66,25 @@ def treemap_figure(wins: Mapping[str, Wins]) -> Figure:
         By run: stamps by quadrant and panel.
     """
     with house_style():
-        figure, panels = _matrices(wins, height=2.75)
+        figure, panels = _matrices(wins)
         for axes, (_, run) in zip(panels, wins.items(), strict=False):
             for quadrant, (x, y) in _PLACES.items():
                 _areas(axes, quadrant, run.get(quadrant, {}), x, y)
     return figure
 
 
-def _matrices(wins: Mapping[str, Wins], height: float) -> tuple[Figure, Sequence[Axes]]:
+def _matrices(wins: Mapping[str, Wins], height: float = 2.75) -> tuple[Figure, Sequence[Axes]]:
     columns = 2 if len(wins) > 1 else 1
     rows = max(1, -(-len(wins) // columns))
     figure = new_figure(PAGE_WIDTH if columns > 1 else COLUMN_WIDTH, height * rows)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for index, axes in enumerate(panels):
-        axes.set_axis_off() if index >= len(wins) else _frame(axes, list(wins)[index])
+    for axes, name in zip(panels, wins, strict=False):
+        quadrant_axes(axes, name, ("called real", "called bogus"), ("real", "bogus"))
+    for axes in panels[len(wins) :]:
+        axes.set_axis_off()
     if not wins:
         empty_note(panels[0], "no runs")
     return figure, panels
-
-
-def _frame(axes: Axes, name: str) -> None:
-    axes.set_xlim(0, 2)
-    axes.set_ylim(2, 0)
-    axes.grid(False)
-    axes.set_xticks([0.5, 1.5], ["called real", "called bogus"])
-    axes.set_yticks([0.5, 1.5], ["real", "bogus"], rotation=90)
-    for tick in axes.get_yticklabels():
-        tick.set_verticalalignment("center")
-    axes.tick_params(length=0, labelsize=8)
-    axes.spines[:].set_visible(False)
-    axes.set_title(short(name, 38))
 
 
 def _head(axes: Axes, quadrant: str, total: int, x: float, y: float) -> None:
@@ -194,9 +184,3 @@ def _area(
         fontsize=7,
         color=_TEXT[shade],
     )
-
-
-def percent(count: int, total: int) -> str:
-    """Whole percents as in the paper, a decimal where rounding would say 0 or 100."""
-    share = 100 * count / total
-    return f"{share:.0f}" if count in (0, total) or 1 <= share <= 99 else f"{share:.1f}"

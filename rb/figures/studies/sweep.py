@@ -71,8 +71,9 @@ def folds_figure(groups: Mapping[str, Mapping[str, Any]]) -> Figure:
     Parameters
     ----------
     groups
-        By title: sequences ``fold``, ``validation`` and ``test`` of equal length; None where a
-        fold was not scored.
+        By title: sequences ``fold``, ``validation`` and ``test`` of equal length, None where a
+        fold was not scored; ``spread``, mean and standard deviation of the test accuracies, None
+        where fewer than two are known.
     """
     columns = min(3, len(groups))
     lines = -(-len(groups) // columns)
@@ -84,9 +85,8 @@ def folds_figure(groups: Mapping[str, Mapping[str, Any]]) -> Figure:
         for panel, (title, folds) in zip(panels.flat, groups.items(), strict=False):
             x = np.asarray(folds["fold"], dtype=float)
             test = np.array([np.nan if v is None else v for v in folds["test"]], dtype=float)
-            known = test[np.isfinite(test)]
-            if len(known) > 1:
-                mean, sd = known.mean(), known.std(ddof=1)
+            if folds["spread"] is not None:
+                mean, sd = folds["spread"]
                 panel.axhspan(mean - sd, mean + sd, color=RUN_COLORS[0], alpha=0.13, lw=0)
                 panel.axhline(mean, color=RUN_COLORS[0], lw=0.9)
                 title = f"{short(title)}: test {mean:.4f} ± {sd:.4f}"
