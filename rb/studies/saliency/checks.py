@@ -11,7 +11,6 @@ from rich.console import Console
 from rb.explain.deletion import area_table, curve_areas, deletion_curves
 from rb.explain.examples import balanced
 from rb.explain.randomisation import randomisation
-from rb.explain.run import ExplainedRun, bar, titles
 from rb.explain.settings import SaliencySettings
 from rb.explain.shares import panel_shares
 from rb.explain.summaries import (
@@ -22,6 +21,7 @@ from rb.explain.summaries import (
     method_shares,
 )
 from rb.report.sections import Picture, Section
+from rb.studies.saliency.explained import ExplainedRun, progress, titles
 
 
 def methods_and_checks(
@@ -34,7 +34,7 @@ def methods_and_checks(
         return []
     panels = run.explainer.panels(run.stamps(index))
     found = {}
-    with bar(console, f"{run.name}: methods", len(index) * len(settings.methods)) as tick:
+    with progress(console, f"{run.name}: methods", len(index) * len(settings.methods)) as tick:
         for method in settings.methods:
             found[method] = run.explainer.attribute(panels, method, tick=tick)
     few = {method: maps[: settings.n_sanity] for method, maps in found.items()}
@@ -111,7 +111,7 @@ def _randomised(
 
     if not len(panels):
         return None
-    with bar(console, f"{run.name}: randomised layers", None) as tick:
+    with progress(console, f"{run.name}: randomised layers", None) as tick:
         rows = randomisation(
             run.explainer,
             panels,
@@ -162,7 +162,7 @@ def _deleted(
 
     if not len(panels):
         return None
-    with bar(console, f"{run.name}: deletion", 2 * len(panels) * (len(maps) + 1)) as tick:
+    with progress(console, f"{run.name}: deletion", 2 * len(panels) * (len(maps) + 1)) as tick:
         curves = deletion_curves(
             run.explainer, panels, maps, settings.deletion_steps, settings.seed, tick
         )
