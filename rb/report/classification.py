@@ -1,64 +1,29 @@
-"""The standard sections of a report: what to draw of some results, and what to say about it."""
+"""The standard sections of a classification: what to draw of some results, and what to say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from rb.evaluation.paired import dia_against_nodia, pair, same_candidates, same_set
 from rb.evaluation.results import RunResult, unique_names
+from rb.figures.style import LABEL_WORDS
+from rb.io.files import safe_name
+from rb.metrics.binned import calibration_bins, rates_by_property
 from rb.metrics.classification import UNKNOWN
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    Stamps = np.ndarray | Callable[[np.ndarray], np.ndarray]
-
-SMALL = 30
-"""Sets of up to so many stamps are shown whole."""
+from rb.report.examples import Reader, examples_page
+from rb.report.sections import SMALL, Picture, Section
 
 _MOST_RUNS = 8  # lines that a figure can hold apart; the best by validation are drawn
 _EXAMPLES_OF = 2  # runs whose right and wrong stamps are shown
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with the name of its files and its caption.
-
-    Parameters
-    ----------
-    key
-        File name without suffix.
-    pixels
-        Whether it shows images, which are embedded as PNG; line drawings are as SVG.
-    """
-
-    key: str
-    figure: Figure
-    caption: str
-    pixels: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with paragraphs, pictures and tables under it."""
-
-    key: str
-    title: str
-    paragraphs: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+_LOGARITHMIC = ("SNR",)
 
 
 def standard_sections(
     results: Sequence[RunResult],
     *,
-    stamps: Stamps | None = None,
+    read: Reader | None = None,
     properties: Mapping[str, np.ndarray] | None = None,
     examples: int = 12,
     seed: int = 0,
@@ -74,11 +39,10 @@ def standard_sections(
     Parameters
     ----------
     results
-        The runs. `stamps` and `properties` belong to the stamps of the first one; runs that
-        scored others are left out of the figures that need them.
-    stamps
-        (n, 3, height, width) raw stamps in the order of ``results[0].ids``, or a function
-        that returns the stamps of given row numbers, for sets that memory does not hold.
+        The runs. Stamps and `properties` are those of the first one; runs that scored others
+        are left out of the figures that need them.
+    read
+        Reads stamps by their row in ``results[0].ids``; None where there are none.
     properties
         By axis label ("magnitude", "SNR"): values (n,) in the same order.
     examples
@@ -94,11 +58,10 @@ def standard_sections(
     labelled = {name: r for name, r in shown.items() if r.n_labelled}
     first = results[0]
     alike = {name: r for name, r in labelled.items() if same_candidates(r, first)}
-    rows_of = stamps if callable(stamps) or stamps is None else stamps.__getitem__
     sections: list[Section | None]
     if first.n <= SMALL:
         # Curves and histograms of a handful of stamps show nothing but noise.
-        sections = [_all_stamps(shown, first, rows_of), _confusion(labelled), _training(shown)]
+        sections = [_all_stamps(shown, first, read), _confusion(labelled), _training(shown)]
     else:
         sections = [
             _ranking(labelled),
@@ -107,28 +70,14 @@ def standard_sections(
             _completeness(alike, properties or {}),
             _training(shown),
         ]
-        if rows_of is not None and examples > 0:
-            sections.append(_rescued(results, first, rows_of, examples, seed))
+        if read is not None and examples > 0:
+            sections.append(_rescued(results, first, read, examples, seed))
             networks = {name: r for name, r in alike.items() if r.inputs != "features"}
             chosen = _best(networks or alike, _EXAMPLES_OF, one_of_each_kind=True)
             sections += [
-                _examples(name, result, rows_of, examples, seed) for name, result in chosen.items()
+                _examples(name, result, read, examples, seed) for name, result in chosen.items()
             ]
     return [section for section in sections if section is not None]
-
-
-def save_pictures(
-    sections: Sequence[Section], folder: Path, formats: Sequence[str] = ("png", "pdf")
-) -> list[Path]:
-    """Write all pictures as ``folder/<key>.<format>``."""
-    from rb.figures.style import save_figure
-
-    return [
-        path
-        for section in sections
-        for picture in section.pictures
-        for path in save_figure(picture.figure, folder / picture.key, formats)
-    ]
 
 
 def _ranking(results: Mapping[str, RunResult]) -> Section | None:
@@ -183,13 +132,15 @@ def _scores(results: Mapping[str, RunResult]) -> Section | None:
     pictures = [
         Picture("scores", score_figure(few, thresholds), "Scores by class, logarithmic counts.")
     ]
-    labelled = {name: pair for name, pair in scores.items() if (pair[0] != UNKNOWN).any()}
-    if labelled:
+    bins = {
+        name: calibration_bins(*scores[name], 10) for name, r in results.items() if r.n_labelled
+    }
+    if bins:
         caption = (
             "Calibration: on the diagonal a p_real of 0.8 means that 8 of 10 such stamps are "
             "real. Bars are 95 % Wilson intervals; below, the stamps behind each point."
         )
-        pictures.append(Picture("calibration", calibration_figure(labelled), caption))
+        pictures.append(Picture("calibration", calibration_figure(bins), caption))
     return Section("scores", "Scores and calibration", pictures=pictures)
 
 
@@ -201,13 +152,14 @@ def _completeness(
     useful = {name: v for name, v in properties.items() if np.isfinite(v.astype(float)).any()}
     if not results or not useful:
         return None
-    labels = next(iter(results.values())).labels
-    figure = completeness_figure(
+    rates = rates_by_property(
         useful,
-        labels,
+        next(iter(results.values())).labels,
         {name: result.p_real for name, result in results.items()},
         {name: result.threshold for name, result in results.items()},
+        _LOGARITHMIC,
     )
+    figure = completeness_figure(rates, _LOGARITHMIC)
     caption = (
         f"Completeness (left) and purity (right) against {' and '.join(useful)}, with 95 % "
         "Wilson intervals; grey bars: stamps a bin."
@@ -243,7 +195,7 @@ def _training(results: Mapping[str, RunResult]) -> Section | None:
 def _all_stamps(
     results: Mapping[str, RunResult],
     first: RunResult,
-    rows_of: Callable[[np.ndarray], np.ndarray] | None,
+    read: Reader | None,
 ) -> Section:
     """Every stamp of a small set with every score."""
     import pandas as pd
@@ -251,15 +203,15 @@ def _all_stamps(
     from rb.figures.data.stamps import stamp_page
     from rb.figures.style import INK, RIGHT_COLOR, WRONG_COLOR
 
-    words = {0: "real", 1: "bogus", -1: "–"}
+    words = [LABEL_WORDS.get(label, "–") for label in first.labels.tolist()]
     table = pd.DataFrame(
-        {"label": [words[int(label)] for label in first.labels]},
+        {"label": words},
         index=pd.Index(first.ids, name="id"),
     )
     results = {name: r for name, r in results.items() if same_set(r, first)}
     for name, result in results.items():
         table[name] = pd.Series(result.p_real, index=result.ids).reindex(first.ids).to_numpy()
-    if rows_of is None:
+    if read is None:
         return Section("stamps", "All stamps", tables={"p_real of each stamp": table})
     right = (first.p_real >= first.threshold) == (first.labels == 0)
     colors = [
@@ -267,10 +219,10 @@ def _all_stamps(
         for label, ok in zip(first.labels, right, strict=True)
     ]
     titles = [
-        f"{one}   {words[int(label)]}   p_real {p:.3f}"
-        for one, label, p in zip(first.ids, first.labels, first.p_real, strict=True)
+        f"{one}   {word}   p_real {p:.3f}"
+        for one, word, p in zip(first.ids, words, first.p_real, strict=True)
     ]
-    page = stamp_page(rows_of(np.arange(first.n)), titles, columns=2, colors=colors)
+    page = stamp_page(read(np.arange(first.n)), titles, columns=2, colors=colors)
     caption = f"All stamps with their label and p_real of {next(iter(results))}; orange: wrong."
     return Section(
         "stamps",
@@ -283,7 +235,7 @@ def _all_stamps(
 def _rescued(
     results: Sequence[RunResult],
     first: RunResult,
-    rows_of: Callable[[np.ndarray], np.ndarray],
+    read: Reader,
     examples: int,
     seed: int,
 ) -> Section | None:
@@ -312,7 +264,7 @@ def _rescued(
         f"{paired.p_first[k]:.2f} | {paired.p_second[k]:.2f}"
         for k in some
     ]
-    page = stamp_page(rows_of(rows), titles)
+    page = stamp_page(read(rows), titles)
     caption = (
         f"Label, p_real of {comparison.first.name} | of {comparison.second.name}: "
         f"{some.size} of the {comparison.only_first:,} stamps that only the former calls "
@@ -333,14 +285,11 @@ def _rescued(
 def _examples(
     name: str,
     result: RunResult,
-    rows_of: Callable[[np.ndarray], np.ndarray],
+    read: Reader,
     examples: int,
     seed: int,
 ) -> Section:
-    from rb.figures.data.stamps import examples_figure
-
-    reader = _Reader(rows_of)
-    key = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    key = safe_name(name)
     captions = {
         "FN": "The real transients that it is surest are bogus.",
         "FP": "The bogus ones that it is surest are real.",
@@ -349,17 +298,8 @@ def _examples(
     }
     pictures = []
     for quadrant, caption in captions.items():
-        figure = examples_figure(
-            reader,  # type: ignore[arg-type]
-            result.labels,
-            result.p_real,
-            quadrant,  # type: ignore[arg-type]
-            ids=result.ids,
-            threshold=result.threshold,
-            n=examples,
-            choose="extreme" if quadrant in ("FN", "FP") else "random",
-            seed=seed,
-        )
+        choose = "extreme" if quadrant in ("FN", "FP") else "random"
+        figure = examples_page(read, result, quadrant, examples, choose, seed)  # type: ignore[arg-type]
         pictures.append(Picture(f"examples_{key}_{quadrant}", figure, caption, pixels=True))
     note = (
         ["It does not see the difference image, which is shown for the reader."]
@@ -367,19 +307,6 @@ def _examples(
         else []
     )
     return Section(f"examples-{key}", f"Examples: {name}", note, pictures)
-
-
-class _Reader:
-    """Lets `examples_figure` index a function as if it were an array."""
-
-    def __init__(self, rows_of: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._rows_of = rows_of
-        self.shape: tuple[Any, ...] = (0, *rows_of(np.array([0])).shape[1:])
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        if not len(rows):
-            return np.empty((0, *self.shape[1:]), dtype=np.float32)
-        return self._rows_of(rows)
 
 
 def _best(

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from rb.errors import UserError
 from rb.evaluation.choose import Candidate, select
+from rb.figures.style import LABEL_WORDS, label_color
 from rb.models.checkpoint import TrainedModel
 from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
@@ -27,7 +28,6 @@ from rb.stamps.stampset import BOGUS, CHANNELS, REAL
 from rb.studies.examples import example_rows
 from rb.tracking import Tracking
 
-_WORDS = {REAL: "real", BOGUS: "bogus"}
 _SUBSTITUTE = {"srch": "three_sigma", "tmpl": "three_sigma"}
 
 
@@ -63,10 +63,7 @@ class _Examples:
 
     @property
     def colors(self) -> list[str]:
-        from rb.figures.style import BOGUS_COLOR, INK, REAL_COLOR
-
-        shades = {REAL: REAL_COLOR, BOGUS: BOGUS_COLOR}
-        return [shades.get(label, INK) for label in self.labels]
+        return [label_color(label) for label in self.labels]
 
 
 def sections(config: Mapping[str, Any], tracking: Tracking, console: Console) -> list[Section]:
@@ -258,12 +255,12 @@ def _predictions(examples: _Examples, network: _Network) -> tuple[list[str], lis
     p_real = network.model.p_real(examples.stamps)
     titles, colors = [], []
     for k, label in enumerate(examples.labels):
-        text = f"{names[k]}   label {label if label in _WORDS else '–'}"
+        text = f"{names[k]}   label {label if label in LABEL_WORDS else '–'}"
         color = INK
         if np.isfinite(examples.stamps[k, channels]).any((1, 2)).all():
             said = REAL if p_real[k] >= network.model.threshold else BOGUS
             text += f", pred {said}"
-            if label in _WORDS:
+            if label in LABEL_WORDS:
                 color = RIGHT_COLOR if said == label else WRONG_COLOR
         titles.append(text)
         colors.append(color)
@@ -333,4 +330,4 @@ def _table(examples: _Examples) -> pd.DataFrame:
 
 
 def _label(label: int) -> str:
-    return f"{_WORDS[label]} (label {label})" if label in _WORDS else "no label"
+    return f"{LABEL_WORDS[label]} (label {label})" if label in LABEL_WORDS else "no label"
