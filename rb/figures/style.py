@@ -6,12 +6,12 @@ globally, no display is needed, and a figure is freed when its last reference go
 
 from __future__ import annotations
 
+import functools
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from rb.io.files import write_whole
 from rb.stamps.layout import BOGUS, REAL
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_Arguments = ParamSpec("_Arguments")
+_Drawn = TypeVar("_Drawn")
 
 COLUMN_WIDTH = 3.5
 """Inches; one column of a journal page."""
@@ -79,17 +82,21 @@ _RC: dict[Any, Any] = {
 }
 
 
-@contextmanager
-def house_style() -> Iterator[None]:
-    """The settings above, for the time of the block only."""
-    import matplotlib
+def house_style(draw: Callable[_Arguments, _Drawn]) -> Callable[_Arguments, _Drawn]:
+    """Let a function draw with the settings above, which hold while it runs only."""
 
-    with matplotlib.rc_context(_RC):
-        yield
+    @functools.wraps(draw)
+    def styled(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Drawn:
+        import matplotlib
+
+        with matplotlib.rc_context(_RC):
+            return draw(*arguments, **named)
+
+    return styled
 
 
 def new_figure(width: float = COLUMN_WIDTH, height: float = 2.8) -> Figure:
-    """An empty figure of this size in inches; use it inside `house_style`."""
+    """An empty figure of this size in inches; for functions in `house_style`."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -179,6 +186,7 @@ def save_figure(
     return written
 
 
+@house_style
 def figure_bytes(figure: Figure, suffix: str = "png", dpi: int = 150) -> bytes:
     """The figure as the content of a file with this suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -186,8 +194,7 @@ def figure_bytes(figure: Figure, suffix: str = "png", dpi: int = 150) -> bytes:
     # Dates would make two runs of the same code differ.
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     stream = io.BytesIO()
-    with house_style():
-        if suffix == "png":
-            FigureCanvasAgg(figure)
-        figure.savefig(stream, format=suffix, dpi=dpi, metadata=undated.get(suffix))
+    if suffix == "png":
+        FigureCanvasAgg(figure)
+    figure.savefig(stream, format=suffix, dpi=dpi, metadata=undated.get(suffix))
     return stream.getvalue()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@house_style
 def completeness_figure(
     rates: Mapping[str, Mapping[str, pd.DataFrame]], logarithmic: Collection[str] = ()
 ) -> Figure:
@@ -44,30 +45,29 @@ def completeness_figure(
         Properties whose axis is logarithmic.
     """
     rows = max(1, len(rates))
-    with house_style():
-        figure = new_figure(PAGE_WIDTH, 2.45 * rows)
-        axes = figure.subplots(rows, 2, squeeze=False, sharey=True, sharex="row")
-        for row, (name, of_run) in zip(axes, rates.items(), strict=False):
-            for panel, title in zip(row, ("completeness (TPR)", "purity"), strict=True):
-                panel.set_ylabel(title)
-                panel.set_xlabel(name)
-                # Panels that share an axis show its numbers on the left one only.
-                panel.tick_params(labelleft=True)
-                if not of_run:
-                    empty_note(panel, f"no labelled stamp has a {name}")
+    figure = new_figure(PAGE_WIDTH, 2.45 * rows)
+    axes = figure.subplots(rows, 2, squeeze=False, sharey=True, sharex="row")
+    for row, (name, of_run) in zip(axes, rates.items(), strict=False):
+        for panel, title in zip(row, ("completeness (TPR)", "purity"), strict=True):
+            panel.set_ylabel(title)
+            panel.set_xlabel(name)
+            # Panels that share an axis show its numbers on the left one only.
+            panel.tick_params(labelleft=True)
             if not of_run:
-                continue
-            edges = _row(row, of_run)
-            if name in logarithmic:
-                row[0].set_xscale("log")
-                for panel in row:
-                    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                    panel.xaxis.set_minor_formatter(NullFormatter())
-                    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-            row[0].set_xlim(edges[0], edges[-1])
-        axes[0, 0].set_ylim(0, 1.02)
-        if axes[0, 0].get_legend_handles_labels()[0]:
-            axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.25), fontsize=7)
+                empty_note(panel, f"no labelled stamp has a {name}")
+        if not of_run:
+            continue
+        edges = _row(row, of_run)
+        if name in logarithmic:
+            row[0].set_xscale("log")
+            for panel in row:
+                panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                panel.xaxis.set_minor_formatter(NullFormatter())
+                panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        row[0].set_xlim(edges[0], edges[-1])
+    axes[0, 0].set_ylim(0, 1.02)
+    if axes[0, 0].get_legend_handles_labels()[0]:
+        axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.25), fontsize=7)
     return figure
 
 

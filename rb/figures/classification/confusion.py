@@ -18,6 +18,7 @@ _TEXT = {"TP": "white", "FN": "#1A1A1A", "FP": "#1A1A1A", "TN": "#1A1A1A"}
 _MAX_COLUMNS = 3
 
 
+@house_style
 def confusion_figure(matrices: Mapping[str, ConfusionMatrix]) -> Figure:
     """A panel a run: true labels down, predictions across, percent and number in each field.
 
@@ -30,15 +31,14 @@ def confusion_figure(matrices: Mapping[str, ConfusionMatrix]) -> Figure:
     """
     columns = max(1, min(len(matrices), _MAX_COLUMNS))
     rows = max(1, -(-len(matrices) // _MAX_COLUMNS))
-    with house_style():
-        figure = new_figure(max(COLUMN_WIDTH, 2.45 * columns + 0.25), 2.7 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for index, (name, matrix) in enumerate(matrices.items()):
-            _panel(axes.flat[index], name, matrix, label_rows=index % columns == 0)
-        for unused in list(axes.flat)[len(matrices) :]:
-            unused.set_axis_off()
-            if not matrices:
-                empty_note(unused, "no runs")
+    figure = new_figure(max(COLUMN_WIDTH, 2.45 * columns + 0.25), 2.7 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for index, (name, matrix) in enumerate(matrices.items()):
+        _panel(axes.flat[index], name, matrix, label_rows=index % columns == 0)
+    for unused in list(axes.flat)[len(matrices) :]:
+        unused.set_axis_off()
+        if not matrices:
+            empty_note(unused, "no runs")
     return figure
 
 

@@ -26,6 +26,7 @@ _MAX_POINTS = 1500
 _MAX_INSIDE = 4  # runs whose legend fits into the axes
 
 
+@house_style
 def roc_figure(curves: Mapping[str, Roc]) -> Figure:
     """ROC curves in one axes, with the area under each in the legend.
 
@@ -38,59 +39,58 @@ def roc_figure(curves: Mapping[str, Roc]) -> Figure:
         Curve by run name, from `rb.metrics.classification.roc`. One whose set lacks a class is
         named in the legend without a line.
     """
-    with house_style():
-        figure = _figure_for(curves)
-        axes = figure.add_subplot()
-        _draw(axes, curves, legend=True)
-        axes.set_xlabel("false-positive rate (bogus called real)")
-        axes.set_ylabel("true-positive rate (real called real)")
-        axes.set_ylim(0, 1.02)
-        axes.plot([0, 1], [0, 1], color=MUTED, lw=0.7, ls=(0, (2, 3)), zorder=1)
-        axes.set_xlim(-0.02, 1)
-        if curves:
-            _legend(figure, axes, curves, "lower right")
-        if any(_usable(curve) for curve in curves.values()):
-            _add_inset(axes, curves)
-        if not curves:
-            empty_note(axes, "no runs")
+    figure = _figure_for(curves)
+    axes = figure.add_subplot()
+    _draw(axes, curves, legend=True)
+    axes.set_xlabel("false-positive rate (bogus called real)")
+    axes.set_ylabel("true-positive rate (real called real)")
+    axes.set_ylim(0, 1.02)
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.7, ls=(0, (2, 3)), zorder=1)
+    axes.set_xlim(-0.02, 1)
+    if curves:
+        _legend(figure, axes, curves, "lower right")
+    if any(_usable(curve) for curve in curves.values()):
+        _add_inset(axes, curves)
+    if not curves:
+        empty_note(axes, "no runs")
     return figure
 
 
+@house_style
 def tradeoff_figure(curves: Mapping[str, Roc]) -> Figure:
     """Missed-detection rate against false-positive rate, both logarithmic.
 
     Thin lines mark the fixed rates at which the tables quote the other one.
     """
-    with house_style():
-        figure = _figure_for(curves)
-        axes = figure.add_subplot()
-        smallest = _smallest_rate(curves)
-        for index, (name, curve) in enumerate(curves.items()):
-            if _usable(curve):
-                fpr, tpr = _thin(curve)
-                positive = (fpr > 0) & (tpr < 1)
-                axes.plot(
-                    fpr[positive],
-                    1 - tpr[positive],
-                    color=run_color(index),
-                    ls=run_style(index),
-                    label=short(name),
-                )
-        for rate in RATES:
-            axes.axvline(rate, color=MUTED, lw=0.5, ls=(0, (1, 3)), zorder=1)
-            axes.axhline(rate, color=MUTED, lw=0.5, ls=(0, (1, 3)), zorder=1)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(smallest, 1)
-        axes.set_ylim(smallest, 1)
-        if len(curves) <= _MAX_INSIDE:  # the layout does not see that it shrinks the axes
-            axes.set_aspect("equal")
-        axes.set_xlabel("false-positive rate (bogus called real)")
-        axes.set_ylabel("missed-detection rate (real called bogus)")
-        if axes.lines and any(_usable(curve) for curve in curves.values()):
-            _legend(figure, axes, curves, "lower left")
-        else:
-            empty_note(axes, "no run with both classes")
+    figure = _figure_for(curves)
+    axes = figure.add_subplot()
+    smallest = _smallest_rate(curves)
+    for index, (name, curve) in enumerate(curves.items()):
+        if _usable(curve):
+            fpr, tpr = _thin(curve)
+            positive = (fpr > 0) & (tpr < 1)
+            axes.plot(
+                fpr[positive],
+                1 - tpr[positive],
+                color=run_color(index),
+                ls=run_style(index),
+                label=short(name),
+            )
+    for rate in RATES:
+        axes.axvline(rate, color=MUTED, lw=0.5, ls=(0, (1, 3)), zorder=1)
+        axes.axhline(rate, color=MUTED, lw=0.5, ls=(0, (1, 3)), zorder=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(smallest, 1)
+    axes.set_ylim(smallest, 1)
+    if len(curves) <= _MAX_INSIDE:  # the layout does not see that it shrinks the axes
+        axes.set_aspect("equal")
+    axes.set_xlabel("false-positive rate (bogus called real)")
+    axes.set_ylabel("missed-detection rate (real called bogus)")
+    if axes.lines and any(_usable(curve) for curve in curves.values()):
+        _legend(figure, axes, curves, "lower left")
+    else:
+        empty_note(axes, "no run with both classes")
     return figure
 
 

@@ -46,6 +46,7 @@ def side_by_side(prepared: np.ndarray) -> np.ndarray:
     return np.concatenate(np.moveaxis(np.asarray(prepared), 1, 0), axis=-1)
 
 
+@house_style
 def composites_figure(networks: Mapping[str, Composites]) -> Figure:
     """A column a network, a row a candidate, all in one colour scale.
 
@@ -59,37 +60,36 @@ def composites_figure(networks: Mapping[str, Composites]) -> Figure:
     """
     rows = max((len(c.images) for c in networks.values()), default=0)
     widths = [c.images.shape[2] / c.images.shape[1] for c in networks.values()] or [1.0]
-    with house_style():
-        # The columns share the page as their images' widths do, so that all rows are as high.
-        height = (PAGE_WIDTH - 0.95) / sum(widths)
-        figure = Figure(
-            figsize=(PAGE_WIDTH, 0.35 + max(1, rows) * (height + 0.22)), layout="constrained"
+    # The columns share the page as their images' widths do, so that all rows are as high.
+    height = (PAGE_WIDTH - 0.95) / sum(widths)
+    figure = Figure(
+        figsize=(PAGE_WIDTH, 0.35 + max(1, rows) * (height + 0.22)), layout="constrained"
+    )
+    if not rows:
+        empty_note(figure.add_subplot(), "no stamps")
+        return figure
+    axes = figure.subplots(rows, len(networks), squeeze=False, width_ratios=widths)
+    reach = max(_reach(c.images) for c in networks.values())
+    for column, (name, composites) in enumerate(networks.items()):
+        for row, image in enumerate(composites.images):
+            _panel(axes[row, column], image, reach, composites, row)
+        axes[0, column].annotate(
+            plain(name),
+            (0.5, 1),
+            xytext=(0, 16),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+            weight="bold",
         )
-        if not rows:
-            empty_note(figure.add_subplot(), "no stamps")
-            return figure
-        axes = figure.subplots(rows, len(networks), squeeze=False, width_ratios=widths)
-        reach = max(_reach(c.images) for c in networks.values())
-        for column, (name, composites) in enumerate(networks.items()):
-            for row, image in enumerate(composites.images):
-                _panel(axes[row, column], image, reach, composites, row)
-            axes[0, column].annotate(
-                plain(name),
-                (0.5, 1),
-                xytext=(0, 16),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="center",
-                fontsize=8.5,
-                weight="bold",
-            )
-        bar = figure.colorbar(axes[0, 0].images[0], ax=axes, fraction=0.02, pad=0.01, aspect=45)
-        ticks = [t for t in (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100) if abs(t) <= reach]
-        bar.set_ticks(ticks, labels=[f"{t:g}".replace("-", "−") for t in ticks])
-        bar.ax.minorticks_off()
-        bar.ax.tick_params(labelsize=7, length=2, direction="out", left=False)
-        bar.set_label("scaled pixel value", fontsize=7.5)
-        bar.outline.set_linewidth(0.4)
+    bar = figure.colorbar(axes[0, 0].images[0], ax=axes, fraction=0.02, pad=0.01, aspect=45)
+    ticks = [t for t in (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100) if abs(t) <= reach]
+    bar.set_ticks(ticks, labels=[f"{t:g}".replace("-", "−") for t in ticks])
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=7, length=2, direction="out", left=False)
+    bar.set_label("scaled pixel value", fontsize=7.5)
+    bar.outline.set_linewidth(0.4)
     return figure
 
 

@@ -9,14 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rb.figures.images import (
-    EMPTY,
-    frame_panels,
-    grey_scale,
-    name_panel,
-    show_diff,
-    show_grey,
-)
+from rb.figures.images import EMPTY, frame_panels, grey_scale, name_panel, show_diff, show_grey
 from rb.figures.limits import same_sky, unmasked
 from rb.figures.style import INK, MUTED, PAGE_WIDTH, empty_note, house_style, plain
 from rb.stamps.layout import CHANNELS
@@ -24,6 +17,7 @@ from rb.stamps.layout import CHANNELS
 _GAP = 3  # pixels between the panels of a triplet
 
 
+@house_style
 def stamp_page(
     stamps: np.ndarray,
     titles: Sequence[str] | None = None,
@@ -62,24 +56,23 @@ def stamp_page(
     n = len(stamps)
     columns = max(1, min(columns, n))
     rows = max(1, -(-n // columns))
-    with house_style():
-        figure, panels = _grid(rows, columns, len(channels), stamps.shape[2:], title)
-        for index, panel in enumerate(panels[:n]):
-            _triplet(
-                panel,
-                np.asarray(stamps[index], dtype=np.float64),
-                channels,
-                name_channels=index < columns,
+    figure, panels = _grid(rows, columns, len(channels), stamps.shape[2:], title)
+    for index, panel in enumerate(panels[:n]):
+        _triplet(
+            panel,
+            np.asarray(stamps[index], dtype=np.float64),
+            channels,
+            name_channels=index < columns,
+        )
+        if titles is not None:
+            panel.set_title(
+                plain(titles[index]),
+                fontsize=7.5,
+                color=colors[index] if colors is not None else INK,
+                pad=3,
             )
-            if titles is not None:
-                panel.set_title(
-                    plain(titles[index]),
-                    fontsize=7.5,
-                    color=colors[index] if colors is not None else INK,
-                    pad=3,
-                )
-        if n == 0:
-            empty_note(panels[0], "no stamps")
+    if n == 0:
+        empty_note(panels[0], "no stamps")
     return figure
 
 

@@ -22,6 +22,7 @@ _MARGIN, _BETWEEN = 0.1, 0.05  # inches between triplets, between panels
 _HEADING, _BELOW = 0.36, 0.27  # inches for the texts above a panel, for the colour bar below
 
 
+@house_style
 def triplets_figure(
     stamps: np.ndarray, titles: Sequence[str], colors: Sequence[str] | None = None
 ) -> Figure:
@@ -48,23 +49,22 @@ def triplets_figure(
     width = (PAGE_WIDTH - (_COLUMNS + 1) * _MARGIN) / _COLUMNS
     row_height = _HEADING + _side(width) + _BELOW
     page = columns * (width + _MARGIN) + _MARGIN
-    with house_style():
-        figure = Figure(figsize=(page, rows * row_height))
-        for index, stamp in enumerate(stamps):
-            row, column = divmod(index, columns)
-            corner = (_MARGIN + column * (width + _MARGIN), (rows - row) * row_height)
-            figure.text(
-                (corner[0] + width / 2) / page,
-                (corner[1] - 0.05) / (rows * row_height),
-                plain(titles[index]),
-                ha="center",
-                va="top",
-                fontsize=8,
-                color=colors[index] if colors else INK,
-            )
-            _triplet(figure, corner, width, unmasked(stamp))
-        if n == 0:
-            empty_note(figure.add_subplot(), "no stamps")
+    figure = Figure(figsize=(page, rows * row_height))
+    for index, stamp in enumerate(stamps):
+        row, column = divmod(index, columns)
+        corner = (_MARGIN + column * (width + _MARGIN), (rows - row) * row_height)
+        figure.text(
+            (corner[0] + width / 2) / page,
+            (corner[1] - 0.05) / (rows * row_height),
+            plain(titles[index]),
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=colors[index] if colors else INK,
+        )
+        _triplet(figure, corner, width, unmasked(stamp))
+    if n == 0:
+        empty_note(figure.add_subplot(), "no stamps")
     return figure
 
 

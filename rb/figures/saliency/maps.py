@@ -32,6 +32,7 @@ _SIDE = (PAGE_WIDTH - 2 * _MARGIN - _BETWEEN) / 6  # inches a panel: three and t
 _CONTOUR_LEVELS = np.array([5.0, 25.0, 125.0])  # in units of the smoothed sky's noise
 
 
+@house_style
 def saliency_page(
     stamps: np.ndarray,
     maps: np.ndarray,
@@ -75,41 +76,35 @@ def saliency_page(
     row_height = _TITLE + down + _BELOW
     heading = 0.28 if title else 0.0
     total = heading + max(n, 1) * row_height + _FOOT
-    with house_style():
-        figure = Figure(figsize=(page, total))
-        if title:
+    figure = Figure(figsize=(page, total))
+    if title:
+        figure.text(
+            _MARGIN / page, 1 - 0.06 / total, plain(title), va="top", fontsize=9.5, weight="bold"
+        )
+    if n == 0:
+        empty_note(figure.add_subplot(), "no stamps")
+        return figure
+    for index in range(n):
+        bottom = total - heading - (index + 1) * row_height + _BELOW
+        axes = [
+            figure.add_axes((left / page, bottom / total, block / page, down / total))
+            for left in (_MARGIN, _MARGIN + block + _BETWEEN)
+        ]
+        images = [unmasked(stamps[index, CHANNELS.index(name)]) for name in channels]
+        _images(axes[0], images, channels, name_them=index == 0)
+        shown = _maps(axes[1], maps[index])
+        if contours:
+            for position, image in enumerate(images):
+                _contours(axes[1], image, position * (width + _GAP))
+        if titles is not None:
             figure.text(
                 _MARGIN / page,
-                1 - 0.06 / total,
-                plain(title),
-                va="top",
-                fontsize=9.5,
-                weight="bold",
+                (bottom + down + 0.05) / total,
+                plain(titles[index]),
+                fontsize=7.5,
+                color=colors[index] if colors is not None else INK,
             )
-        if n == 0:
-            empty_note(figure.add_subplot(), "no stamps")
-            return figure
-        for index in range(n):
-            bottom = total - heading - (index + 1) * row_height + _BELOW
-            axes = [
-                figure.add_axes((left / page, bottom / total, block / page, down / total))
-                for left in (_MARGIN, _MARGIN + block + _BETWEEN)
-            ]
-            images = [unmasked(stamps[index, CHANNELS.index(name)]) for name in channels]
-            _images(axes[0], images, channels, name_them=index == 0)
-            shown = _maps(axes[1], maps[index])
-            if contours:
-                for position, image in enumerate(images):
-                    _contours(axes[1], image, position * (width + _GAP))
-            if titles is not None:
-                figure.text(
-                    _MARGIN / page,
-                    (bottom + down + 0.05) / total,
-                    plain(titles[index]),
-                    fontsize=7.5,
-                    color=colors[index] if colors is not None else INK,
-                )
-        _importance_bar(figure, shown, (_MARGIN + block + _BETWEEN, 0.25, block), page, total)
+    _importance_bar(figure, shown, (_MARGIN + block + _BETWEEN, 0.25, block), page, total)
     return figure
 
 

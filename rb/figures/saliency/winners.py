@@ -26,15 +26,13 @@ Wins = Mapping[str, Mapping[str, int]]
 _PLACES = {"TP": (0, 0), "FN": (1, 0), "FP": (0, 1), "TN": (1, 1)}
 _RIGHT = ("TP", "TN")
 # Right in blue, wrong in orange, as in the confusion matrix; a shade a panel.
-_SHADES = {
-    True: ("#2B6CA8", "#7FB2DA", "#CFE3F3"),
-    False: ("#B3570F", "#EE9B4E", "#FBDDB5"),
-}
+_SHADES = {True: ("#2B6CA8", "#7FB2DA", "#CFE3F3"), False: ("#B3570F", "#EE9B4E", "#FBDDB5")}
 _TEXT = ("white", "#1A1A1A", "#1A1A1A")
 _PALE = {True: "#EFF5FB", False: "#FDF4E8"}
 _BAR = (0.21, 0.46)  # where a bar begins in its field, and the length of 100 %
 
 
+@house_style
 def winners_figure(
     wins: Mapping[str, Wins], published: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> Figure:
@@ -47,16 +45,16 @@ def winners_figure(
     published
         By run: percentages by quadrant and panel, shown as diamonds; runs may be missing.
     """
-    with house_style():
-        figure, panels = _matrices(wins)
-        for axes, (name, run) in zip(panels, wins.items(), strict=False):
-            for quadrant, (x, y) in _PLACES.items():
-                _bars(axes, quadrant, run.get(quadrant, {}), published.get(name, {}), x, y)
-            if name in published:
-                axes.text(1, 2.24, "◆ paper, Figure 10 (DES)", ha="center", fontsize=7, color=MUTED)
+    figure, panels = _matrices(wins)
+    for axes, (name, run) in zip(panels, wins.items(), strict=False):
+        for quadrant, (x, y) in _PLACES.items():
+            _bars(axes, quadrant, run.get(quadrant, {}), published.get(name, {}), x, y)
+        if name in published:
+            axes.text(1, 2.24, "◆ paper, Figure 10 (DES)", ha="center", fontsize=7, color=MUTED)
     return figure
 
 
+@house_style
 def treemap_figure(wins: Mapping[str, Wins]) -> Figure:
     """The same shares as areas: each field of the matrix is divided among its panels.
 
@@ -65,11 +63,10 @@ def treemap_figure(wins: Mapping[str, Wins]) -> Figure:
     wins
         By run: stamps by quadrant and panel.
     """
-    with house_style():
-        figure, panels = _matrices(wins)
-        for axes, (_, run) in zip(panels, wins.items(), strict=False):
-            for quadrant, (x, y) in _PLACES.items():
-                _areas(axes, quadrant, run.get(quadrant, {}), x, y)
+    figure, panels = _matrices(wins)
+    for axes, (_, run) in zip(panels, wins.items(), strict=False):
+        for quadrant, (x, y) in _PLACES.items():
+            _areas(axes, quadrant, run.get(quadrant, {}), x, y)
     return figure
 
 

@@ -24,9 +24,8 @@ _OFFSET = 2.2  # px of the image between two sheets
 _GAP = 34.0  # px between two layers
 
 
-def architecture_figure(
-    networks: Mapping[str, tuple[Sequence[int], Sequence[Layer]]],
-) -> Figure:
+@house_style
+def architecture_figure(networks: Mapping[str, tuple[Sequence[int], Sequence[Layer]]]) -> Figure:
     """A row a network: what goes in, what each layer makes of it, what comes out.
 
     Images are drawn to scale, with more sheets for more filters; dense layers as bars.
@@ -38,12 +37,11 @@ def architecture_figure(
         By name: shape of the input (channels, height, width) and the layers that
         `rb.models.describe.describe` lists.
     """
-    with house_style():
-        figure = new_figure(PAGE_WIDTH, 1.6 * len(networks))
-        axes = figure.subplots(len(networks), 1, squeeze=False)[:, 0]
-        for one, (name, (shape, layers)) in zip(axes, networks.items(), strict=True):
-            _draw(one, tuple(shape), layers)
-            one.set_title(short(name, 80), loc="left")
+    figure = new_figure(PAGE_WIDTH, 1.6 * len(networks))
+    axes = figure.subplots(len(networks), 1, squeeze=False)[:, 0]
+    for one, (name, (shape, layers)) in zip(axes, networks.items(), strict=True):
+        _draw(one, tuple(shape), layers)
+        one.set_title(short(name, 80), loc="left")
     return figure
 
 
