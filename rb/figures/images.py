@@ -70,8 +70,8 @@ def show_image(
 def name_panel(axes: Axes, x: float, y: float, name: str, **style: Any) -> None:
     """Write `name` over an image, its upper left corner at `x`, `y` in data coordinates."""
     box = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1}
-    style = {"fontsize": 6.5, "va": "top", "color": INK, "bbox": box, "zorder": 4} | style
-    axes.text(x, y, name, **style)
+    look: dict[str, Any] = {"fontsize": 6.5, "va": "top", "color": INK, "bbox": box, "zorder": 4}
+    axes.text(x, y, name, **look | style)
 
 
 def no_axes(axes: Axes) -> None:

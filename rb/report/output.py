@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -51,7 +52,7 @@ def write_output(
         Run of the evaluation.
     """
     page = folder / "report.html"
-    provenance = {
+    provenance: dict[str, Any] = {
         "commands": [*report.commands, this_command()],
         "commit": git_commit() or "unknown",
         "versions": (

@@ -60,10 +60,10 @@ def score_figure(
             values = p_real[labels == label]
             if values.size == 0:
                 continue
+            words = f"{text} ({values.size:,})"
             # The outline tells the classes apart where the fills overlap.
             panel.hist(values, edges, color=color, histtype="stepfilled", alpha=0.28, lw=0)
-            label = f"{text} ({values.size:,})"
-            panel.hist(values, edges, color=color, histtype="step", lw=1.4, label=label)
+            panel.hist(values, edges, color=color, histtype="step", lw=1.4, label=words)
         panel.axvline(thresholds[name], color=MUTED, lw=0.9, ls="--")
         panel.set_xlim(0, 1)
         panel.set_xlabel(P_REAL)

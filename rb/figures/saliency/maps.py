@@ -18,7 +18,7 @@ from rb.figures.images import (
     show_grey,
     show_image,
 )
-from rb.figures.limits import sky, unmasked
+from rb.figures.limits import grey_limits, sky, unmasked
 from rb.figures.style import INK, MUTED, PAGE_WIDTH, empty_note, house_style, plain
 from rb.stamps.layout import CHANNELS
 
@@ -120,9 +120,8 @@ def _images(
                 left + width / 2, height / 2, f"no {channel}", color=MUTED, fontsize=7, **middle
             )
             continue
-        scale = grey_scale(image)
-        show_grey(axes, image, scale, left)
-        limits = f"{_number(scale.vmin)} … {_number(scale.vmax)}"
+        show_grey(axes, image, grey_scale(image), left)
+        limits = " … ".join(map(_number, grey_limits(image)))
         axes.text(left + width / 2, -1.5, limits, va="top", fontsize=5.5, color=MUTED, **middle)
         if name_them:
             name_panel(axes, left + 1.5, height - 2, channel)
