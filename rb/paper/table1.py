@@ -43,15 +43,15 @@ def table1_part(runs: PaperRuns, pair: Experiment | None) -> Part:
         return _TOPIC.missing()
     timing = bool(runs.config["timing"])
     try:
-        results = {kind: runs.result(job, timing) for kind, job in jobs.items()}
-        train = {kind: runs.train_accuracy(job) for kind, job in jobs.items()}
+        results = {inputs: runs.result(job, timing) for inputs, job in jobs.items()}
+        train = {inputs: runs.train_accuracy(job) for inputs, job in jobs.items()}
     except UserError as error:
         return _TOPIC.missing(f"Their runs cannot be scored: {error}")
     columns: dict[str, list[str]] = {}
-    for kind, result in results.items():
-        columns[f"{NETWORKS[kind]}, paper (DES)"] = _paper(TABLE_1[kind])
-        measured = _measured(runs, jobs[kind], result)
-        columns[f"{NETWORKS[kind]}, here"] = [percent(train[kind]), *measured]
+    for inputs, result in results.items():
+        columns[f"{NETWORKS[inputs]}, paper (DES)"] = _paper(TABLE_1[inputs])
+        measured = _measured(runs, jobs[inputs], result)
+        columns[f"{NETWORKS[inputs]}, here"] = [percent(train[inputs]), *measured]
     table = pd.DataFrame(columns, index=pd.Index(_ROWS, name=""))
     note = (
         "Train accuracy is measured on the training subset with the kept weights, without "
@@ -102,7 +102,7 @@ def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
     from rb.figures.classification.curves import curves_figure
     from rb.figures.classification.roc import roc_figure
 
-    named = {NETWORKS[kind]: result for kind, result in results.items()}
+    named = {NETWORKS[inputs]: result for inputs, result in results.items()}
     confusion = Picture(
         "figure_5_confusion",
         confusion_figure({name: r.confusion() for name, r in named.items()}),
@@ -121,7 +121,7 @@ def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
             [
                 f"The paper's networks, on {N_TEST['real']:,} real and {N_TEST['bogus']:,} bogus "
                 "candidates of DES: "
-                + "; ".join(_matrix(kind) for kind in results)
+                + "; ".join(_matrix(inputs) for inputs in results)
                 + ". Positive is real."
             ],
             [confusion],
@@ -132,7 +132,7 @@ def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
             pair,
             [
                 "Areas under the curve in the paper: "
-                + ", ".join(f"{NETWORKS[kind]} {TABLE_1[kind].auc:.3f}" for kind in results)
+                + ", ".join(f"{NETWORKS[inputs]} {TABLE_1[inputs].auc:.3f}" for inputs in results)
                 + "."
             ],
             [curve],
@@ -154,19 +154,19 @@ def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
     return found
 
 
-def _matrix(kind: str) -> str:
-    v = TABLE_1[kind]
+def _matrix(inputs: str) -> str:
+    v = TABLE_1[inputs]
     return (
-        f"{NETWORKS[kind]} TP {v.tp:,} ({100 * v.tp / (v.tp + v.fn):.0f} %), "
+        f"{NETWORKS[inputs]} TP {v.tp:,} ({100 * v.tp / (v.tp + v.fn):.0f} %), "
         f"TN {100 * v.tn / (v.tn + v.fp):.0f} %"
     )
 
 
 def _lines(runs: PaperRuns, results: dict[str, RunResult], pair: Experiment) -> list[Line]:
     lines = []
-    for kind, result in results.items():
+    for inputs, result in results.items():
         metrics = result.metrics(runs.confidence)
-        values, name = TABLE_1[kind], NETWORKS[kind]
+        values, name = TABLE_1[inputs], NETWORKS[inputs]
         data = f"{result.data_name}, {result.n_labelled:,}"
         lines += [
             Line(

@@ -77,9 +77,9 @@ FOLDS_MEAN, FOLDS_STD = 0.911, 0.005
 STACKING_TNR_LOSS = 0.01
 """Appendix A.2, Figure 14: by how much the depth-stacked DIA network's TN rate is lower."""
 
-PREMADE = {"vgg16": 0.9603, "resnet50v2": 0.9416}
+BACKBONES = {"vgg16": 0.9603, "resnet50v2": 0.9416}
 """Section 4.3: test accuracy on 51x51x3."""
-PREMADE_NAMES = {"vgg16": "VGG16", "resnet50v2": "ResNet50-V2"}
+BACKBONE_NAMES = {"vgg16": "VGG16", "resnet50v2": "ResNet50-V2"}
 
 LONGER_EPOCHS = 650
 """Section 5: training noDIA beyond so many epochs brought nothing."""

@@ -14,12 +14,12 @@ from rb.metrics.intervals import Estimate
 from rb.paper.parts import Line, Part, Topic, part, share
 from rb.paper.runs import Experiment, Job, PaperRuns
 from rb.paper.values import (
+    BACKBONE_NAMES,
+    BACKBONES,
     FOLDS_MEAN,
     FOLDS_STD,
     LONGER_EPOCHS,
     NETWORKS,
-    PREMADE,
-    PREMADE_NAMES,
     RICHER,
     STACKING_TNR_LOSS,
     TABLE_1,
@@ -216,18 +216,18 @@ def longer_part(runs: PaperRuns, found: Experiment, topic: Topic) -> Part:
     Topic(
         "premade",
         "Table 5: VGG16 and ResNet50-V2",
-        f"On 51x51x3 VGG16 came to {share(PREMADE['vgg16'])}, overfitting after about 20 epochs, "
-        f"ResNet50-V2 to {share(PREMADE['resnet50v2'])}, overfitting all along; the paper's own "
+        f"On 51x51x3 VGG16 came to {share(BACKBONES['vgg16'])}, overfitting after about 20 epochs, "
+        f"ResNet50-V2 to {share(BACKBONES['resnet50v2'])}, overfitting all along; the paper's own "
         f"DIA network has {share(TABLE_1['dia'].test, TABLE_1['dia'].test_error)}.",
         "premade",
         "Pre-made networks (Table 5)",
-        ", ".join(f"{PREMADE_NAMES[k]} {share(v)}" for k, v in PREMADE.items()),
+        ", ".join(f"{BACKBONE_NAMES[k]} {share(v)}" for k, v in BACKBONES.items()),
     )
 )
-def premade_part(runs: PaperRuns, found: Experiment, topic: Topic) -> Part:
+def backbones_part(runs: PaperRuns, found: Experiment, topic: Topic) -> Part:
     """Section 4.3 and Table 5: VGG16 and ResNet50-V2."""
-    names = [PREMADE_NAMES.get(job.name, f"{job.name} (the paper's)") for job in found.jobs]
-    published = PREMADE | {"dia": TABLE_1["dia"].test}
+    names = [BACKBONE_NAMES.get(job.name, f"{job.name} (the paper's)") for job in found.jobs]
+    published = BACKBONES | {"dia": TABLE_1["dia"].test}
     paper = [share(published[j.name]) if j.name in published else "–" for j in found.jobs]
     table = _table(
         runs,
@@ -239,7 +239,7 @@ def premade_part(runs: PaperRuns, found: Experiment, topic: Topic) -> Part:
     lines = [
         Line(f"{name}: test accuracy", text, percent(runs.accuracy(job)), found.data)
         for name, text, job in zip(names, paper, found.jobs, strict=True)
-        if job.name in PREMADE
+        if job.name in BACKBONES
     ]
     return Part([_compared(runs, found, topic, names, table, topic.title)], lines)
 

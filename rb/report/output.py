@@ -63,20 +63,20 @@ def write_output(
     }
     if report.runs:
         provenance["runs"] = dict(report.runs)
-    write_report(
-        page, title, report.results, report.sections, provenance=provenance, confidence=confidence
-    )
-    run.log_file(page)
     for section in report.sections:
         for picture in section.pictures:
             save_figure(picture.figure, folder / "figures" / picture.key)
         for number, (name, table) in enumerate(section.tables.items(), 1):
             safe = "".join(c if c.isalnum() else "_" for c in name.lower())[:60].strip("_")
-            (folder / "tables").mkdir(exist_ok=True)
+            (folder / "tables").mkdir(parents=True, exist_ok=True)
             table.to_csv(
                 folder / "tables" / f"{safe_name(section.key)}_{safe or number}.csv",
                 index=table.index.name is not None,
             )
+    write_report(
+        page, title, report.results, report.sections, provenance=provenance, confidence=confidence
+    )
+    run.log_file(page)
     if report.results:
         comparison_table(report.results, confidence).to_csv(folder / "comparison.csv")
         run.log_file(folder / "comparison.csv")

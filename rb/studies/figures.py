@@ -19,6 +19,7 @@ from rb.errors import UserError
 from rb.evaluation.choose import Candidate, select
 from rb.figures.style import LABEL_WORDS, label_color
 from rb.models.checkpoint import TrainedModel
+from rb.paper.values import NETWORKS
 from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
 from rb.stamps import StampSet
@@ -151,13 +152,13 @@ def _networks(
         for candidate in trained
         if isinstance(candidate.model, TrainedModel)
     }
-    for kind in ("dia", "nodia"):
-        default = settings[kind]
-        found.setdefault(kind, _Network(default["name"], InputSpec(**default["inputs"])))
+    for name in NETWORKS:
+        default = settings[name]
+        found.setdefault(name, _Network(default["name"], InputSpec(**default["inputs"])))
     return [
-        found[kind]
-        for kind in ("dia", "nodia")
-        if set(found[kind].inputs.channels) <= set(stamp_set.channels)
+        found[name]
+        for name in NETWORKS
+        if set(found[name].inputs.channels) <= set(stamp_set.channels)
     ]
 
 
@@ -221,15 +222,15 @@ def _figure_3(examples: _Examples, networks: list[_Network]) -> Section:
         f"{network.name}: " + ", ".join(f"{c} {s}" for c, s in network.inputs.scaling.items())
         for network in networks
     )
-    told = [network.name for network in networks if network.model is not None]
+    predicting = [network.name for network in networks if network.model is not None]
     caption = (
         f"The scaled images as the networks get them ({scalings}). Purple is negative, green "
         "positive; the colours are linear up to 1 and logarithmic beyond."
     )
-    if told:
+    if predicting:
         caption += (
-            f" Above each: its label and the prediction of {' and '.join(told)} (0 real, 1 bogus); "
-            "blue where it is right, orange where it is wrong."
+            f" Above each: its label and the prediction of {' and '.join(predicting)} (0 real, "
+            "1 bogus); blue where it is right, orange where it is wrong."
         )
     return Section(
         "figure-3",

@@ -21,9 +21,9 @@ from rb.paper.table1 import table1_part
 from rb.paper.table10 import table10_part
 from rb.paper.values import PAPER
 from rb.paper.variants import (
+    backbones_part,
     folds_part,
     longer_part,
-    premade_part,
     richer_part,
     scalings_part,
     stacking_part,
@@ -52,7 +52,7 @@ _PARTS: tuple[Callable[[PaperRuns], Part], ...] = (
     table10_part,
     richer_part,
     longer_part,
-    premade_part,
+    backbones_part,
     scalings_part,
 )
 

@@ -134,20 +134,20 @@ def deletion_figure(curves: Mapping[tuple[str, str], Mapping[str, Band]], at: np
     Parameters
     ----------
     curves
-        By kind ("deletion", "insertion") and call ("real", "bogus"), then by method: mean
+        By curve ("deletion", "insertion") and call ("real", "bogus"), then by method: mean
         and limits at each fraction.
     at
         Fractions of pixels.
     """
-    kinds = list(dict.fromkeys(kind for kind, _ in curves)) or ["deletion"]
+    rows = list(dict.fromkeys(curve for curve, _ in curves)) or ["deletion"]
     calls = list(dict.fromkeys(call for _, call in curves)) or ["real"]
     width = PAGE_WIDTH if len(calls) > 1 else COLUMN_WIDTH
-    figure = new_figure(width, 0.45 + 1.85 * len(kinds))
-    grid = figure.subplots(len(kinds), len(calls), squeeze=False, sharex=True, sharey=True)
-    for row, kind in enumerate(kinds):
+    figure = new_figure(width, 0.45 + 1.85 * len(rows))
+    grid = figure.subplots(len(rows), len(calls), squeeze=False, sharex=True, sharey=True)
+    for row, curve in enumerate(rows):
         for column, call in enumerate(calls):
             axes = grid[row, column]
-            methods = curves.get((kind, call), {})
+            methods = curves.get((curve, call), {})
             for index, (method, (mean, low, high)) in enumerate(methods.items()):
                 is_random = "random" in method
                 color = INK if is_random else run_color(index)
@@ -168,8 +168,8 @@ def deletion_figure(curves: Mapping[tuple[str, str], Mapping[str, Band]], at: np
             if row == 0:
                 axes.set_title(f"called {call}")
             if column == 0:
-                axes.set_ylabel(f"{kind}: p of the call")
-            if row == len(kinds) - 1:
+                axes.set_ylabel(f"{curve}: p of the call")
+            if row == len(rows) - 1:
                 axes.set_xlabel("pixels deleted or inserted, %")
     if curves:
         columns = 5 if len(calls) > 1 else 3

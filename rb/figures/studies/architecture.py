@@ -65,9 +65,9 @@ def _draw(axes: Axes, shape: tuple[int, ...], layers: Sequence[Layer]) -> None:
             axes.text(middle, -36, text, ha="center", va="top", fontsize=5.6, color=INK)
             notes = []
             x += gap
-            kind = row.kind if row.kind in _FILL else "convolutions"
+            fill = row.kind if row.kind in _FILL else "convolutions"
             if len(row.output) == 3:
-                x = _image(axes, x, row.output, kind, _sheets(row.output[0], most))
+                x = _image(axes, x, row.output, fill, _sheets(row.output[0], most))
             else:
                 x = _bar(axes, x, row.output[0])
     axes.set_xlim(-4, x + 6)
@@ -97,7 +97,7 @@ def _sheets(channels: int, most: int) -> int:
     return max(2, round(1 + (_STACKED - 1) * math.log(channels) / math.log(max(most, 2))))
 
 
-def _image(axes: Axes, x: float, shape: tuple[int, ...], kind: str, sheets: int) -> float:
+def _image(axes: Axes, x: float, shape: tuple[int, ...], fill: str, sheets: int) -> float:
     channels, height, width = shape
     drawn_width, drawn_height = max(width, 3), max(height, 3)
     depth = _OFFSET * (sheets - 1)
@@ -108,7 +108,7 @@ def _image(axes: Axes, x: float, shape: tuple[int, ...], kind: str, sheets: int)
                 (x + depth - shift, -drawn_height / 2 + depth / 2 - shift),
                 drawn_width,
                 drawn_height,
-                facecolor=_FILL[kind],
+                facecolor=_FILL[fill],
                 edgecolor="white",
                 linewidth=0.5,
             )
