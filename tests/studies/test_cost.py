@@ -61,7 +61,7 @@ def test_a_frame_is_scaled_to_the_focal_plane_by_area():
     assert imaging.per_plane("subtraction") == pytest.approx(0.2 * 62 * 2048 * 4096 / 1e6)
     assert imaging.candidates_per_plane == pytest.approx(25 * FOCAL_PLANE_PX / 1e6)
     # The paper: a focal plane at 0.3 ms per 51x51 px takes about a minute (section 5.2).
-    assert 0.3e-3 * tiles_per_plane() == pytest.approx(60, abs=0.5)
+    assert 0.3e-3 * tiles_per_plane(51) == pytest.approx(60, abs=0.5)
     assert extrapolated_hours(0.1, 10_000, 10, 80_000, 350) == pytest.approx(28.0)
 
 
@@ -118,7 +118,7 @@ def test_the_study_of_a_tiny_network(tmp_path):
     per_stamp = cost.loc["nodia, candidates", "CPU ms per candidate"]
     assert per_stamp == pytest.approx(table["CPU ms, with scaling"].min())
     tiles = cost.loc["nodia, tiles", "CPU s per focal plane"]
-    assert tiles == pytest.approx(per_stamp / 1000 * tiles_per_plane())
+    assert tiles == pytest.approx(per_stamp / 1000 * tiles_per_plane(51))
 
 
 @pytest.mark.slow

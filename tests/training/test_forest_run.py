@@ -22,7 +22,7 @@ from rb.features import FEATURES_FROM_STAMP
 from rb.features.autoscan import compute
 from rb.sources import open_stamps
 from rb.stamps import StampSet
-from rb.studies.comparison import evaluate
+from rb.studies.run import run_study
 from rb.tracking import Tracking
 from rb.training.job import resume, train
 
@@ -60,7 +60,7 @@ class Project:
 
     def evaluate(self, *overrides: str) -> str:
         console = Console(file=io.StringIO(), width=200)
-        evaluate(composed("evaluate", self.root, "timing=false", *overrides), console=console)
+        run_study(composed("evaluate", self.root, "timing=false", *overrides), console=console)
         return console.file.getvalue()
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path:
