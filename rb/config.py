@@ -36,7 +36,7 @@ def _rows(grid: Sequence[Sequence[Any]], n: int | None, seed: int | None) -> str
     combinations = list(itertools.product(*grid))
     if n is not None:
         if not 1 <= n <= len(combinations):
-            raise UserError(f"draws is {n}; the grid has {len(combinations)} combinations")
+            raise UserError(f"vary.draws is {n}; the grid has {len(combinations)} combinations")
         combinations = random.Random(seed).sample(combinations, n)
     return ",".join("[" + ",".join(map(str, row)) + "]" for row in combinations)
 
@@ -46,13 +46,7 @@ _NO_RESULT = (
     "name",
     "experiment",
     "size",
-    "row",
-    "row_names",
-    "grid",
-    "draws",
-    "draw_seed",
-    "length",
-    "scaling",
+    "vary",
     "sweep",
     "tracking",
     "paths",
@@ -62,14 +56,17 @@ _NO_RESULT = (
     "trainer.memory_gb",
 )
 
+# Files whose content changes the result: an other one at the same place is another setting.
+_FILES = ("data.labels", "model.init_from", "model.checkpoint", "model.network.weights")
+
 
 def config_digest(config: Mapping[str, Any]) -> str:
     """SHA-256 over all settings of a training that change its result.
 
     Two jobs with the same digest are the same job: names, places, numbers of processes and
-    how an experiment puts its settings together are left out. So is what is null, which is the
-    same as a setting that does not exist: digests outlive settings that are added later. A
-    table of labels counts by its content.
+    how an experiment puts its settings together (`vary`) are left out. So is what is null or an
+    empty mapping, which is the same as a setting that does not exist: digests outlive settings that are added later. A
+    table of labels and files of weights count by their content.
 
     Parameters
     ----------
@@ -79,11 +76,13 @@ def config_digest(config: Mapping[str, Any]) -> str:
     kept = {
         key: value
         for key, value in flat(config)
-        if value is not None and not any(key == k or key.startswith(k + ".") for k in _NO_RESULT)
+        if value not in (None, {})
+        and not any(key == k or key.startswith(k + ".") for k in _NO_RESULT)
     }
-    labels = kept.get("data.labels")
-    if labels is not None and Path(str(labels)).is_file():
-        kept["data.labels"] = hashlib.sha256(Path(str(labels)).read_bytes()).hexdigest()
+    for key in _FILES:
+        if key in kept and Path(str(kept[key])).is_file():
+            with Path(str(kept[key])).open("rb") as file:
+                kept[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -59,7 +59,7 @@ def composed(*overrides: str, task: list[str] | None = None):
 
 
 def test_swept_keys_come_from_the_experiment_and_from_the_command_line():
-    assert list(swept(composed("experiment=table10"))) == ["row"]
+    assert list(swept(composed("experiment=table10"))) == ["vary.row"]
     assert n_jobs(composed("experiment=table10")) == 19
     assert n_jobs(composed("experiment=table10_grid")) == 32
     assert swept(composed("experiment=folds")) == {"split.fold": "0,1,2,3,4,5"}
