@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,8 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
     Two jobs with the same digest are the same job: names, places, numbers of processes and
     how an experiment puts its settings together (`vary`) are left out. So is what is null or an
-    empty mapping, which is the same as a setting that does not exist: digests outlive settings that are added later. A
-    table of labels and files of weights count by their content.
+    empty mapping, which is the same as a setting that does not exist: digests outlive settings
+    that are added later. A table of labels and files of weights count by their content.
 
     Parameters
     ----------
@@ -92,12 +93,49 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If a mandatory value is missing (``???``).
+        If a mandatory value is missing (``???``), or `paths` leads nowhere.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]} is not set; add {missing[0]}=… to the command")
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    check_places(settings["paths"])
+    return settings  # type: ignore[return-value]
+
+
+def check_places(paths: Mapping[str, Any]) -> None:
+    """Refuse places that cannot be folders, before anything is written anywhere.
+
+    Raises
+    ------
+    UserError
+        Naming the key.
+    """
+    for key, value in paths.items():
+        if not value:
+            raise UserError(f"paths.{key} is '{'' if value is None else value}'; give a folder")
+        if Path(str(value)).is_file():
+            raise UserError(f"paths.{key} is {value}, which is a file; give a folder")
+
+
+# Settings whose values are words, also those that look like numbers, and their sweeps.
+_WORDS = re.compile(
+    r"\+{0,2}(?:run|runs|name|title|report|scores|tracking\.(?:uri|experiment)|paths\.\w+|"
+    r"data\.(?:path|root|table|cache|labels)|model\.(?:init_from|checkpoint)|study\.table)="
+)
+_LIKE_A_NUMBER = re.compile(
+    r"(?<![^=,\[])\s*([+-]?(?:[\d._]+(?:e[+-]?\d+)?|inf|nan)|true|false)\s*(?![^,\]])",
+    re.IGNORECASE,
+)
+
+
+def words_as_typed(arguments: Sequence[str]) -> list[str]:
+    """Arguments for Hydra in which ``run=12e45678`` stays the word that was typed.
+
+    Hydra reads what looks like a number as one, which for that ID is infinity.
+    """
+    return [_LIKE_A_NUMBER.sub(r"'\1'", one) if _WORDS.match(one) else one for one in arguments]
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import yaml
 
 from rb.errors import UserError
 from rb.models.checkpoint import TrainedModel, load_model
@@ -122,13 +121,12 @@ def _from_run(tracking: Tracking, run: Run, cache: Path | None) -> Candidate:
     with tempfile.TemporaryDirectory() as folder:
         name = f"checkpoint/best{SUFFIX if is_forest else '.ckpt'}"
         checkpoint = tracking.artifact(run.info.run_id, name, folder)
-        config = tracking.artifact(run.info.run_id, "config.yaml", folder)
         history = tracking.artifact(run.info.run_id, "history.csv", folder)
         return Candidate(
             run.info.run_name,
             run.info.run_id,
             load_forest(checkpoint, cache) if is_forest else load_model(checkpoint),
-            yaml.safe_load(config.read_text()),
+            tracking.config_of(run),
             pd.read_csv(history),
             dict(run.data.metrics),
             run.data.tags.get("rb.command"),
