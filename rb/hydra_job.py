@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from rb.config import register_resolvers
+from rb.config import register_resolvers, words_as_typed
 from rb.errors import UserError
 from rb.interrupts import Interrupted, raise_interrupted
 
@@ -40,6 +40,7 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     register_resolvers()
+    sys.argv[1:] = words_as_typed(sys.argv[1:])
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, raise_interrupted)
     try:

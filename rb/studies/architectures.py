@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -91,7 +92,8 @@ def layers_of(model: str) -> tuple[tuple[int, ...], list[Layer]]:
     if not file.is_file():
         known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
         raise UserError(f"study.models: there is no model '{model}'; have {known}")
-    config = OmegaConf.to_container(OmegaConf.load(file))
+    with initialize_config_dir(str(file.parent.parent), version_base="1.3"):
+        config = OmegaConf.to_container(compose(overrides=[f"+model={model}"]).model)
     assert isinstance(config, dict)
     if not config.get("network"):
         raise UserError(f"study.models: model '{model}' has no network of its own to describe")
