@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rb import __version__
+from rb.version import __version__
 from rb.commands import des, labels, show
 from rb.errors import UserError
 

@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 import torch
 
-from rb import __version__
+from rb.version import __version__
 from rb.evaluation.results import unique_names
 from rb.figures.style import save_figure
 from rb.io.files import safe_name

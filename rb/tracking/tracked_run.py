@@ -162,7 +162,7 @@ class TrackedRun:
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema, TensorSpec
 
-        from rb import __version__
+        from rb.version import __version__
 
         signature = ModelSignature(
             inputs=Schema(

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rb import __version__
+from rb.version import __version__
 from rb.models.contract import Provenance, TrainingSet
 from rb.stamps import StampSet
 from rb.stamps.splits import Split
