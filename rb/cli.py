@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rb.version import __version__
 from rb.commands import des, labels, show
 from rb.errors import UserError
+from rb.version import __version__
 
 COMMANDS = (*show.COMMANDS, *des.COMMANDS, *labels.COMMANDS)
 

@@ -12,7 +12,6 @@ from typing import Any
 import lightning
 import torch
 
-from rb.version import __version__
 from rb.evaluation.results import unique_names
 from rb.figures.style import save_figure
 from rb.io.files import safe_name
@@ -20,6 +19,7 @@ from rb.report.comparison import comparison_table
 from rb.report.page import write_report
 from rb.report.sections import Report
 from rb.tracking import TrackedRun, git_commit
+from rb.version import __version__
 
 
 def new_folder(reports: Path) -> Path:

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from rb.version import __version__
 from rb.models.contract import Provenance, TrainingSet
 from rb.stamps import StampSet
 from rb.stamps.splits import Split
 from rb.tracking import TrackedRun, git_commit
+from rb.version import __version__
 
 
 @dataclass(frozen=True)
