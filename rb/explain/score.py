@@ -51,7 +51,7 @@ class PanelScore(nn.Module):
 
 
 def unstack(prepared: Tensor, inputs: InputSpec) -> Tensor:
-    """A network's input (N, *inputs.shape) by panel, (N, C, 51, 51)."""
+    """A network's input `(N, *inputs.shape)` by panel, (N, C, 51, 51)."""
     if inputs.stacking == "depth":
         return prepared
     return torch.stack(prepared[:, 0].split(STAMP_SIZE, dim=-1), 1)

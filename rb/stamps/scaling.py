@@ -216,7 +216,7 @@ class InputSpec:
             )
 
     def prepare(self, stamps: np.ndarray, chunk: int = 64) -> Tensor:
-        """Raw stamps (N, 3, 51, 51) to the network's input, float32 (N, *shape)."""
+        """Raw stamps (N, 3, 51, 51) to the network's input, float32 `(N, *shape)`."""
         out = torch.empty((len(stamps), *self.shape))
         for start in range(0, len(stamps), chunk):
             rows = slice(start, start + chunk)

@@ -1,11 +1,11 @@
 """What a stamp set is: a folder, written once, then read-only.
 
-===================  =========================================================
-``stamps.npy``       float32, N x 3 x 51 x 51, channels diff, srch, tmpl, raw values
+=====================  =========================================================
+``stamps.npy``         float32, N x 3 x 51 x 51, channels diff, srch, tmpl, raw values
 ``catalogue.parquet``  one row a stamp: ``id``, ``label``, ``group`` and more
-``meta.json``        format version, source and its parameters, digest
-``<table>.parquet``  side tables that the source adds, listed in ``meta.json``
-===================  =========================================================
+``meta.json``          format version, source and its parameters, digest
+``<table>.parquet``    side tables that the source adds, listed in ``meta.json``
+=====================  =========================================================
 
 ``meta.json`` is written last, in a temporary folder that is then renamed, so a folder
 of this name is a whole set or it is not one.
