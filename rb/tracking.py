@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from rb.config import flat, project_root
 from rb.errors import UserError
+from rb.interrupts import Interrupted, uninterrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +82,9 @@ class Tracking:
         try:
             mlflow.set_tracking_uri(self.uri)
             client = mlflow.MlflowClient(self.uri)
-            self.client: Any = _Whole(client) if self.uri.startswith("sqlite") else client
+            self.client: Any = (
+                _UninterruptibleClient(client) if self.uri.startswith("sqlite") else client
+            )
             with self._alone():
                 found = self.client.get_experiment_by_name(experiment)
                 if found is None:
@@ -190,8 +193,6 @@ class Tracking:
         Finished if the block is left normally, FAILED with the reason on an error, KILLED on
         an interruption.
         """
-        from rb.hydra_job import Interrupted
-
         if run_id is None:
             all_tags = dict(tags or {}) | {KIND_TAG: kind} | _origin_tags()
             parent = parent or os.environ.get(PARENT_VARIABLE)
@@ -222,7 +223,7 @@ class Tracking:
         self.client.set_terminated(run.run_id, status)
 
 
-class _Whole:
+class _UninterruptibleClient:
     """A client whose calls are not cut short by an interruption.
 
     A transaction that is cut leaves SQLite locked, and then not even the interruption can
@@ -238,8 +239,6 @@ class _Whole:
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:
-            from rb.hydra_job import uninterrupted
-
             with uninterrupted():
                 return found(*arguments, **named)
 
@@ -374,7 +373,6 @@ class TrackedRun:
         from mlflow.types import ColSpec, Schema, TensorSpec
 
         from rb import __version__
-        from rb.hydra_job import uninterrupted
 
         signature = ModelSignature(
             inputs=Schema(

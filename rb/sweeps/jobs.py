@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from rb.config import check_training, config_digest, resolved
 from rb.errors import UserError
-from rb.hydra_job import Interrupted, raise_interrupted
+from rb.interrupts import Interrupted, raise_interrupted
 from rb.sweeps import board as sweep_board
 from rb.sweeps.keys import SWEPT_VARIABLE, job_name, job_values
 

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from rb.config import register_resolvers
 from rb.errors import UserError
-from rb.hydra_job import Interrupted, at_failure, configuration_message, fail, job_failed
+from rb.hydra_job import at_failure, configuration_message, fail, job_failed
+from rb.interrupts import Interrupted
 from rb.sweeps.keys import SWEPT_VARIABLE, announce, n_jobs, sweep_key, swept
 
 if TYPE_CHECKING:

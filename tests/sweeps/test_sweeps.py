@@ -16,10 +16,10 @@ from omegaconf import open_dict
 from slurm_stand_in import install, submitted
 from toys import REPOSITORY, TINY, write_set
 
-from rb import hydra_job as commands
 from rb.config import register_resolvers
 from rb.errors import UserError
 from rb.evaluation.choose import _find
+from rb.interrupts import Interrupted
 from rb.sweeps.board import SweepBoard
 from rb.sweeps.jobs import SILENCE, is_going_on
 from rb.sweeps.keys import announce, job_name, job_values, n_jobs, sweep_key, swept
@@ -257,7 +257,7 @@ def test_a_sweep_that_was_stopped_goes_on_at_its_save_point(tmp_path, monkeypatc
     def stop(self, trainer):
         real(self, trainer)
         if trainer.current_epoch == 2:
-            raise commands.Interrupted(signal.SIGINT)
+            raise Interrupted(signal.SIGINT)
 
     monkeypatch.setattr(SavePoints, "_save", stop)
     assert train_py(monkeypatch, *arguments) == 130
