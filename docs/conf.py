@@ -49,6 +49,7 @@ napoleon_use_ivar = True  # attributes of a dataclass would otherwise be listed 
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"rb {release}"
+html_sidebars = {page: [] for page in ("index", "start", "tutorial", "paper")}  # no section
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
