@@ -378,7 +378,7 @@ class TrackedRun:
             inputs=Schema(
                 [ColSpec("double", name) for name in columns]
                 if columns
-                else [TensorSpec(np.dtype("float32"), (-1, 3, 51, 51), "stamps")]
+                else [TensorSpec(np.dtype("float32"), (-1, 3, -1, -1), "stamps")]
             ),
             outputs=Schema([TensorSpec(np.dtype("float32"), (-1,), "p_real")]),
         )

@@ -19,7 +19,8 @@ CCDS, CCD_SHAPE = 62, (2048, 4096)
 """Science detectors of DECam (Flaugher et al. 2015) and their size, px."""
 FOCAL_PLANE_PX = CCDS * CCD_SHAPE[0] * CCD_SHAPE[1]
 
-STAMP_PX = 51 * 51
+PAPER_STAMP_SIDE = 51
+"""Side of the paper's stamps, px."""
 PAPER_DIA_HOURS = 15.5
 """CPU hours that DES spends on difference imaging of one 2.2 sq. deg. exposure (section 1)."""
 PAPER_PSF_SHARE = 2 / 3
@@ -154,14 +155,14 @@ def imaging_of(stamp_set: StampSet) -> Imaging | None:
     return Imaging(seconds, int(side) ** 2, found)
 
 
-def tiles_per_plane() -> float:
-    """Stamps that cover a focal plane once, side by side; the paper counts in these."""
-    return FOCAL_PLANE_PX / STAMP_PX
+def tiles_per_plane(side: int = PAPER_STAMP_SIDE) -> float:
+    """Stamps of `side` px that cover a focal plane once; the paper counts in these."""
+    return FOCAL_PLANE_PX / side**2
 
 
 def cpu_per_stamp(timing: pd.DataFrame) -> float:
-    """CPU seconds of a stamp at the batch size that needs least."""
-    return float(timing["cpu_ms_per_stamp"].min()) / 1000
+    """CPU seconds of a stamp, scaling included, at the batch size that needs least."""
+    return float(timing["cpu_ms_per_stamp_with_scaling"].min()) / 1000
 
 
 def extrapolated_hours(

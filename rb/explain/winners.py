@@ -23,21 +23,21 @@ def winner_table(
     Parameters
     ----------
     table
-        From :func:`rb.explain.shares.shares_table`.
+        From `rb.explain.shares.shares_table`.
     channels
         The panels.
     inputs
-        ``dia`` or ``nodia``: the published percentages are set beside. None: they are not.
+        `dia` or `nodia`: the published percentages are set beside. None: they are not.
     confidence
         Of the Wilson intervals.
 
     Returns
     -------
     DataFrame
-        A row for each quadrant with stamps and each panel. ``stamps`` are those with a map
-        that is not zero; ``wins`` have their largest share in the panel, ``win %`` with
-        its limits; ``above`` have a share above 1/C there, where several panels may;
-        ``mean share``. Then the published percentages.
+        A row for each quadrant with stamps and each panel. `stamps` are those with a map
+        that is not zero; `wins` have their largest share in the panel, `win %` with
+        its limits; `above` have a share above 1/C there, where several panels may;
+        `mean share`. Then the published percentages.
     """
     rows = []
     for quadrant in (*QUADRANT_NAMES, *CALLS):

@@ -6,6 +6,9 @@ each, and BAND and CCDID among them.
 
 from __future__ import annotations
 
+STAMP_SIDE = 51
+"""Pixels along a side of the stamps that they are defined on."""
+
 ALL_38 = (
     "AMP",
     "A_IMAGE",

@@ -11,14 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-MASKED = np.float32(1e-30)
-"""Value of masked pixels in the DES stamps."""
+from rb.stamps.layout import MASKED
 
 
 def unmasked(stamp: np.ndarray) -> np.ndarray:
     """`stamp` as float64, its masked pixels NaN."""
     single = np.asarray(stamp, dtype=np.float32)
-    return np.where(single == MASKED, np.nan, single.astype(np.float64))
+    return np.where(single == np.float32(MASKED), np.nan, single.astype(np.float64))
 
 
 def sky(image: np.ndarray) -> tuple[float, float]:

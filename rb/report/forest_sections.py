@@ -12,7 +12,6 @@ from rb.errors import UserError
 from rb.evaluation.cross_validation import operating_points
 from rb.evaluation.results import unique_names
 from rb.metrics.intervals import Estimate
-from rb.models.forest.scorer import TrainedForest
 from rb.report.comparison import percent
 from rb.report.sections import Picture, Section
 
@@ -38,25 +37,21 @@ def forest_sections(evaluated: list[ScoredRun], tracking: Tracking) -> list[Sect
     return [
         section
         for name, one in zip(names, evaluated, strict=True)
-        if isinstance(one.candidate.model, TrainedForest)
-        and (section := _section(name, one, tracking)) is not None
+        if not one.result.sees_stamps and (section := _section(name, one, tracking)) is not None
     ]
 
 
 def _section(name: str, one: ScoredRun, tracking: Tracking) -> Section | None:
     from rb.figures.classification.importance import importance_figure
 
-    model, result = one.candidate.model, one.result
-    assert isinstance(model, TrainedForest)
+    model, result = one.chosen.model, one.result
     tables: dict[str, pd.DataFrame] = {}
     pictures: list[Picture] = []
-    paragraphs = [
-        f"{len(model.forest.features)} features, in training from the {model.features_from}, here "
-        f"from the {model.source_for(one.stamp_set)}."
-    ]
-    metrics = one.candidate.metrics or {}
+    note = model.note_on(one.stamp_set)
+    paragraphs = [f"It knows {model.inputs}{f'; it {note}' if note else ''}."]
+    metrics = one.chosen.metrics or {}
     if "cv/accuracy" in metrics:
-        settings = (one.candidate.config or {}).get("model", {})
+        settings = (one.chosen.config or {}).get("model", {})
         paragraphs.append(
             f"{settings.get('folds', '')}-fold cross-validation outside the test set: accuracy "
             f"{_with_limits(metrics, 'accuracy')}, AUC {_with_limits(metrics, 'auc')}. The 95 % "
@@ -106,10 +101,10 @@ def _with_limits(metrics: dict[str, float], key: str) -> str:
 
 def _table(one: ScoredRun, tracking: Tracking, file: str) -> pd.DataFrame | None:
     """A table of the run; None for files, and for runs that were told not to make it."""
-    if not one.candidate.run_id:
+    if not one.chosen.run_id:
         return None
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return pd.read_csv(Path(tracking.artifact(one.candidate.run_id, file, folder)))
+            return pd.read_csv(Path(tracking.artifact(one.chosen.run_id, file, folder)))
         except UserError:
             return None

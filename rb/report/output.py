@@ -134,12 +134,11 @@ def difference_imaging_cost(stamp_set: StampSet) -> pd.DataFrame | None:
 def _provenance(evaluated: list[ScoredRun]) -> dict[str, Any]:
     runs = {}
     for one in evaluated:
-        facts = one.candidate.model.facts
-        trained = facts.get("training_set") or {}
+        trained = one.chosen.model.provenance.training_set
         runs[one.result.name] = {
-            "run": one.candidate.run_id or "a file",
-            "seed": (one.candidate.config or {}).get("seed", "unknown"),
-            "training set": _named(trained.get("name"), trained.get("digest")),
+            "run": one.chosen.run_id or "a file",
+            "seed": (one.chosen.config or {}).get("seed", "unknown"),
+            "training set": _named(trained.name, trained.digest) if trained else "",
             "evaluated on": _named(one.stamp_set.name, one.stamp_set.digest, one.result.subset),
         }
     return {
@@ -173,7 +172,7 @@ def this_command() -> str:
 
 
 def _commands(evaluated: list[ScoredRun]) -> list[str]:
-    trained = [c for c in (e.candidate.command for e in evaluated) if c]
+    trained = [c for c in (e.chosen.command for e in evaluated) if c]
     return [*dict.fromkeys(trained), this_command()]
 
 

@@ -109,7 +109,7 @@ def standard_sections(
         ]
         if rows_of is not None and examples > 0:
             sections.append(_rescued(results, first, rows_of, examples, seed))
-            networks = {name: r for name, r in alike.items() if r.inputs != "features"}
+            networks = {name: r for name, r in alike.items() if r.sees_stamps}
             chosen = _best(networks or alike, _EXAMPLES_OF, one_of_each_kind=True)
             sections += [
                 _examples(name, result, rows_of, examples, seed) for name, result in chosen.items()
@@ -226,7 +226,7 @@ def _training(results: Mapping[str, RunResult]) -> Section | None:
     histories = {
         name: r.history
         for name, r in results.items()
-        if r.history is not None and len(r.history) and r.inputs != "features"
+        if r.history is not None and len(r.history) and r.sees_stamps
     }
     if not histories:
         return None

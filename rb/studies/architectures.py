@@ -13,7 +13,7 @@ from rb.errors import UserError
 from rb.models.build import build_network
 from rb.models.describe import Layer, describe
 from rb.report.sections import Picture, Section
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.tracking import Tracking
 
 # What each network is in the paper.

@@ -58,8 +58,8 @@ def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
             ours = [e.result for e in evaluated]
             console.print(_frame_table(agreement(ours, survey, name)))
         for one in evaluated:
-            if one.own_test and one.candidate.run_id:
-                log_to_run(TrackedRun(tracking, one.candidate.run_id), one, config["confidence"])
+            if one.own_test and one.chosen.run_id:
+                log_to_run(TrackedRun(tracking, one.chosen.run_id), one, config["confidence"])
         write_results(folder, evaluated, results, run, config)
     console.print(f"report: {folder / 'report.html'}")
     accuracies = [

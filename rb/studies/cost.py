@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rb.evaluation.choose import Candidate, select
+from rb.evaluation.choose import ChosenModel, select
 from rb.evaluation.cost import (
     PAPER_DIA_HOURS,
     PAPER_MS,
@@ -30,9 +30,7 @@ from rb.evaluation.cost import (
     tiles_per_plane,
     timed_rows,
 )
-from rb.evaluation.timing import time_prediction
 from rb.figures.studies.cost import plane_figure, prediction_figure
-from rb.models.checkpoint import TrainedModel
 from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
 from rb.stamps import StampSet
@@ -77,21 +75,25 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     study = config["study"]
     machine = Machine(**study["machine"])
     batches = checked_batches(study["batch_sizes"])
-    candidates = select(tracking, config["runs"])
-    names = _names(candidates)
-    found = [_training(candidates, names, machine)]
+    chosen = select(tracking, config["runs"])
+    names = _names(chosen)
+    found = [_training(chosen, names, machine)]
     opened: dict[str, StampSet] = {}
     timed = []
-    for name, candidate in zip(names, candidates, strict=True):
-        stamp_set = _stamps_for(candidate, config, opened)
-        if stamp_set is None or not isinstance(candidate.model, TrainedModel):
+    for name, one in zip(names, chosen, strict=True):
+        stamp_set = _stamps_for(one, config, opened)
+        if stamp_set is None or one.model.network is None:
             console.print(f"{name}: no network with stamps at hand; not timed")
             continue
-        one = _Timed(
-            name, candidate.model.inputs.kind, _time(candidate.model, stamp_set, study, batches)
+        timing = one.model.timing(
+            stamp_set,
+            timed_rows(len(stamp_set), study["candidates"]),
+            batch_sizes=batches,
+            repeats=study["repeats"],
+            max_seconds=study["max_seconds"],
         )
-        _keep(tracking, candidate, one.timing)
-        timed.append(one)
+        _keep(tracking, one, timing)
+        timed.append(_Timed(name, one.model.inputs.kind, timing))
     found.append(_prediction(timed))
     imaging = next((i for i in map(imaging_of, opened.values()) if i is not None), None)
     found.append(_comparison(timed, imaging))
@@ -104,14 +106,15 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
 # --- training --------------------------------------------------------------------------
 
 
-def _training(candidates: list[Candidate], names: list[str], machine: Machine) -> Section:
+def _training(chosen: list[ChosenModel], names: list[str], machine: Machine) -> Section:
     rows = []
-    for name, candidate in zip(names, candidates, strict=True):
-        metrics = candidate.metrics or {}
+    for name, one in zip(names, chosen, strict=True):
+        metrics = one.metrics or {}
         cpu, wall = metrics.get("cost/train_cpu_hours"), metrics.get("cost/train_wall_s")
         if cpu is None or wall is None:
             continue
-        stamps = (candidate.model.facts.get("training_set") or {}).get("n_train")
+        training_set = one.model.provenance.training_set
+        stamps = training_set.n_train if training_set else None
         epochs = metrics.get("epochs")
         row: dict[str, Any] = {
             "network": name,
@@ -123,7 +126,7 @@ def _training(candidates: list[Candidate], names: list[str], machine: Machine) -
             "node-hours": machine.node_hours(wall),
             "hours charged": machine.charged_hours(wall),
         }
-        kind = getattr(candidate.model.inputs, "kind", "")
+        kind = one.model.inputs.kind
         if kind in _PAPER_TRAINING and stamps and epochs:
             size = _PAPER_TRAINING[kind]
             row["CPU-hours at the paper's size"] = extrapolated_hours(cpu, stamps, epochs, *size)
@@ -160,41 +163,11 @@ def _training(candidates: list[Candidate], names: list[str], machine: Machine) -
 # --- prediction ------------------------------------------------------------------------
 
 
-def _time(
-    model: TrainedModel, stamp_set: StampSet, study: Mapping[str, Any], batches: list[int]
-) -> pd.DataFrame:
-    """Clock time of the network alone; clock and CPU time with scaling as well."""
-    raw = np.asarray(stamp_set.stamps[timed_rows(len(stamp_set), study["candidates"])])
-    device = next(model.network.parameters()).device
-    options: dict[str, Any] = {
-        "batch_sizes": batches,
-        "repeats": study["repeats"],
-        "max_seconds": study["max_seconds"],
-    }
-    if device.type == "cuda":
-        options["synchronise"] = torch.cuda.synchronize
-    prepared = model.inputs.prepare(raw).to(device)
-    with torch.inference_mode():
-        alone = time_prediction(model.network, prepared, **options)
-    whole = time_prediction(model.p_real, raw, **options)
-    return pd.DataFrame(
-        {
-            "batch_size": alone["batch_size"],
-            "ms_per_stamp": alone["ms_per_stamp"],
-            "mad": alone["mad"],
-            "ms_per_stamp_with_scaling": whole["ms_per_stamp"],
-            "mad_with_scaling": whole["mad"],
-            "cpu_ms_per_stamp": whole["cpu_ms_per_stamp"],
-            "repeats": alone["repeats"],
-        }
-    )
-
-
-def _keep(tracking: Tracking, candidate: Candidate, timing: pd.DataFrame) -> None:
+def _keep(tracking: Tracking, chosen: ChosenModel, timing: pd.DataFrame) -> None:
     """The time at the paper's batch size goes to the run, where the comparison finds it."""
     at = timing[timing["batch_size"] == _PAPER_BATCH]
-    if candidate.run_id and len(at):
-        TrackedRun(tracking, candidate.run_id).log_metrics(
+    if chosen.run_id and len(at):
+        TrackedRun(tracking, chosen.run_id).log_metrics(
             {
                 "cost/ms_per_stamp": float(at["ms_per_stamp"].iloc[0]),
                 "cost/ms_per_stamp_mad": float(at["mad"].iloc[0]),
@@ -207,7 +180,8 @@ def _busy(timed: list[_Timed]) -> list[str]:
     shares = [
         share
         for one in timed
-        for share in one.timing["cpu_ms_per_stamp"] / one.timing["ms_per_stamp_with_scaling"]
+        for share in one.timing["cpu_ms_per_stamp_with_scaling"]
+        / one.timing["ms_per_stamp_with_scaling"]
     ]
     share = float(np.median(shares)) if shares else 1.0
     if share > 0.8:
@@ -230,7 +204,7 @@ def _prediction(timed: list[_Timed]) -> Section:
                     "± MAD": t.mad,
                     "with scaling": t.ms_per_stamp_with_scaling,
                     "± MAD ": t.mad_with_scaling,
-                    "CPU ms, with scaling": t.cpu_ms_per_stamp,
+                    "CPU ms, with scaling": t.cpu_ms_per_stamp_with_scaling,
                     "calls timed": t.repeats,
                 }
             )
@@ -356,23 +330,23 @@ _CAVEATS = [
 # --- helpers ---------------------------------------------------------------------------
 
 
-def _names(candidates: list[Candidate]) -> list[str]:
+def _names(chosen: list[ChosenModel]) -> list[str]:
     """Names that tell the runs apart, those of equal name with the start of their ID."""
-    names = [c.name for c in candidates]
+    names = [c.name for c in chosen]
     return [
         f"{c.name} ({c.run_id[:6]})" if names.count(c.name) > 1 and c.run_id else c.name
-        for c in candidates
+        for c in chosen
     ]
 
 
 def _stamps_for(
-    candidate: Candidate, config: Mapping[str, Any], opened: dict[str, StampSet]
+    chosen: ChosenModel, config: Mapping[str, Any], opened: dict[str, StampSet]
 ) -> StampSet | None:
     """The set named with ``data=…``, or else the run's own; None for a file without either."""
     if config["data"]["name"]:
         data = config["data"]
-    elif candidate.config is not None:
-        data = candidate.config["data"]
+    elif chosen.config is not None:
+        data = chosen.config["data"]
     else:
         return None
     key = str(data)

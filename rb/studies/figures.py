@@ -16,12 +16,12 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.choose import Candidate, select
-from rb.models.checkpoint import TrainedModel
+from rb.evaluation.choose import ChosenModel, select
+from rb.models.contract import Scorer, sees_stamps
 from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
 from rb.stamps import StampSet
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import make_split
 from rb.stamps.stampset import BOGUS, CHANNELS, REAL
 from rb.studies.examples import example_rows
@@ -37,7 +37,7 @@ class _Network:
 
     name: str
     inputs: InputSpec
-    model: TrainedModel | None = None
+    model: Scorer | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def sections(config: Mapping[str, Any], tracking: Tracking, console: Console) ->
     ]
 
 
-def _trained(config: Mapping[str, Any], tracking: Tracking) -> list[Candidate]:
+def _trained(config: Mapping[str, Any], tracking: Tracking) -> list[ChosenModel]:
     """The networks that `runs` names, the best by validation of each kind of input."""
     try:
         found = select(tracking, config["runs"])
@@ -118,19 +118,19 @@ def _trained(config: Mapping[str, Any], tracking: Tracking) -> list[Candidate]:
         if config["runs"] != "latest":
             raise
         return []
-    best: dict[str, Candidate] = {}
-    for candidate in sorted(found, key=lambda c: (c.metrics or {}).get("best/val_acc", 0.0)):
-        if isinstance(candidate.model, TrainedModel):
-            best[candidate.model.inputs.kind] = candidate
+    best: dict[str, ChosenModel] = {}
+    for chosen in sorted(found, key=lambda c: (c.metrics or {}).get("best/val_acc", 0.0)):
+        if chosen.model.network is not None:
+            best[chosen.model.inputs.kind] = chosen
     return [best[kind] for kind in sorted(best)]
 
 
-def _stamps(config: Mapping[str, Any], trained: list[Candidate]) -> tuple[StampSet, np.ndarray]:
+def _stamps(config: Mapping[str, Any], trained: list[ChosenModel]) -> tuple[StampSet, np.ndarray]:
     """The stamp set, and the rows to choose examples from."""
     if config["data"]["name"]:
         stamp_set = open_stamps(config["data"])
         return stamp_set, np.arange(len(stamp_set))
-    known = [candidate for candidate in trained if candidate.config]
+    known = [chosen for chosen in trained if chosen.config]
     if not known:
         raise UserError(
             "study=figures: nothing was trained yet whose stamps could be drawn; name some: "
@@ -144,15 +144,13 @@ def _stamps(config: Mapping[str, Any], trained: list[Candidate]) -> tuple[StampS
 
 
 def _networks(
-    settings: Mapping[str, Any], trained: list[Candidate], stamp_set: StampSet
+    settings: Mapping[str, Any], trained: list[ChosenModel], stamp_set: StampSet
 ) -> list[_Network]:
     """One network with and one without the difference image, as far as the stamps feed them."""
     found = {
-        candidate.model.inputs.kind: _Network(
-            candidate.name, candidate.model.inputs, candidate.model
-        )
-        for candidate in trained
-        if isinstance(candidate.model, TrainedModel)
+        inputs.kind: _Network(chosen.name, inputs, chosen.model)
+        for chosen in trained
+        if sees_stamps(inputs := chosen.model.inputs)
     }
     for kind in ("dia", "nodia"):
         default = settings[kind]

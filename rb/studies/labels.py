@@ -54,7 +54,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
             SET_KEY: str(stamps.path),
             "digest": stamps.digest,
             "stamps_digest": stamps.stamps_digest,
-            "runs": [e.candidate.run_id for e in evaluated],
+            "runs": [e.chosen.run_id for e in evaluated],
             "n_labelled": n_labelled,
         },
     )
@@ -70,10 +70,10 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
 def _one_set(evaluated: list[ScoredRun]) -> StampSet:
     first = evaluated[0]
     for one in evaluated:
-        name = one.candidate.name
+        name = one.chosen.name
         if one.stamp_set.digest != first.stamp_set.digest:
             raise UserError(
-                f"runs: {name} and {first.candidate.name} belong to different stamp sets or "
+                f"runs: {name} and {first.chosen.name} belong to different stamp sets or "
                 "labels; name the runs of one sweep"
             )
     return first.stamp_set
@@ -84,7 +84,7 @@ def _coverage(evaluated: list[ScoredRun], n: int, n_labelled: int) -> str:
     text = f"{n:,} of {n_labelled:,} labelled candidates have an out-of-fold score"
     if n == n_labelled:
         return text + "."
-    splits = [(e.candidate.config or {}).get("split", {}) for e in evaluated]
+    splits = [(e.chosen.config or {}).get("split", {}) for e in evaluated]
     folds = {s.get("folds") for s in splits}
     if len(folds) == 1 and (k := next(iter(folds))):
         left = sorted(set(range(k)) - {s["fold"] for s in splits})

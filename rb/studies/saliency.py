@@ -27,7 +27,6 @@ from rb.explain.settings import SaliencySettings, read_settings
 from rb.explain.shares import CALLS, QUADRANT_NAMES, share_columns, shares_table
 from rb.explain.winners import win_counts, winner_table
 from rb.io.files import write_whole
-from rb.models.checkpoint import TrainedModel
 from rb.report.sections import SMALL, Picture, Section
 from rb.studies.saliency_sections import methods_and_checks
 from rb.tracking import Tracking
@@ -59,8 +58,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     names = unique_names([one.result for one in evaluated])
     runs = []
     for name, one in zip(names, evaluated, strict=True):
-        model = one.candidate.model
-        if not isinstance(model, TrainedModel):
+        if one.chosen.model.network is None:
             console.print(f"{name}: left out, for it is no network and has no derivatives")
             continue
         runs.append(_measure(name, one, settings, config, console))
@@ -82,8 +80,7 @@ def _measure(
     console: Console,
 ) -> ExplainedRun:
     """Panel shares of the run's candidates, also written beside the report."""
-    model: Any = one.candidate.model
-    explainer = Explainer.of(model, settings.attribution)
+    explainer = Explainer.of(one.chosen.model, settings.attribution)
     index = np.arange(one.result.n)
     if settings.n_shares is not None and settings.n_shares < index.size:
         index = np.random.default_rng(settings.seed).permutation(index)[: settings.n_shares]

@@ -69,8 +69,8 @@ def score_folds(tracking: Tracking, rows: Sequence[Row], console: Console) -> No
     opened: dict[str, Any] = {}
     settings = {"subset": "test", "threshold": None, "timing": False}
     for row in todo:
-        candidate = select(tracking, [row.run_id])[0]
-        one = score_run(candidate, None, opened, settings, console)
+        chosen = select(tracking, [row.run_id])[0]
+        one = score_run(chosen, None, opened, settings, console)
         log_to_run(TrackedRun(tracking, row.run_id), one, confidence=0.95)
 
 

@@ -14,18 +14,28 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from rb import __version__
 from rb.config import check_training, config_digest
 from rb.console import make_console
 from rb.errors import UserError
-from rb.models.checkpoint import load_model
-from rb.models.forest.scorer import FeatureInputs, feature_inputs
+from rb.models.contract import Inputs, Provenance, TrainingSet, sees_stamps
+from rb.models.files import load_file
+from rb.models.forest.scorer import feature_inputs
 from rb.models.initial_weights import complete_model, load_weights
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.stamps.datamodule import StampDataModule
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import SUBSETS, Split, make_split
-from rb.tracking import CONFIG_TAG, EXPERIMENT_TAG, SIZE_TAG, TrackedRun, Tracking, open_tracking
+from rb.tracking import (
+    CONFIG_TAG,
+    EXPERIMENT_TAG,
+    SIZE_TAG,
+    TrackedRun,
+    Tracking,
+    git_commit,
+    open_tracking,
+)
 
 _CHANGE_ON_RESUME = (
     "run",
@@ -65,9 +75,10 @@ def train(
     console = console or make_console()
     digest = config_digest(config)
     config = config | {"model": complete_model(config["model"])}
-    inputs = input_spec(config)
+    input_spec(config)  # a wrong setting is refused before a set is built
     stamp_set = open_stamps(config["data"])
-    inputs.check(stamp_set.channels, f"model={config['model']['name']}")
+    inputs = input_spec(config, stamp_set)
+    inputs.check(stamp_set)
     split = split_of(stamp_set, config)
     tracking = open_tracking(config)
     name = config["name"] or name or config["model"]["name"]
@@ -87,7 +98,7 @@ def train(
             f"run {run.run_id} ({name}) in experiment '{config['tracking']['experiment']}'"
         )
         # A forest has no batches, epochs or optimiser.
-        run.log_config(config, unused="trainer" if isinstance(inputs, FeatureInputs) else None)
+        run.log_config(config, unused=None if sees_stamps(inputs) else "trainer")
         _log_data(run, stamp_set, split)
         return _fit(config, stamp_set, split, inputs, run, console, name)
 
@@ -136,8 +147,8 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
     if _set_by(overrides, "data.processes"):
         saved["data"]["processes"] = config["data"]["processes"]
     check_training(saved)
-    inputs = input_spec(saved)
     stamp_set = open_stamps(saved["data"])
+    inputs = input_spec(saved, stamp_set)
     split = split_of(stamp_set, saved)
     digest = found.data.tags.get("data.digest")
     if digest and digest != stamp_set.digest:
@@ -154,15 +165,11 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
         return _fit(saved, stamp_set, split, inputs, run, console, found.info.run_name)
 
 
-def input_spec(config: Mapping[str, Any]) -> InputSpec | FeatureInputs:
-    """What the configured network, or forest, is fed."""
+def input_spec(config: Mapping[str, Any], stamp_set: StampSet | None = None) -> Inputs:
+    """What the configured network, or forest, is fed; sizes are those of the stamp set."""
     if config["model"].get("learner"):
         return feature_inputs(config["model"])
-    inputs = config["model"]["inputs"]
-    unknown = set(inputs) - {"channels", "stacking", "scaling"}
-    if unknown:
-        raise UserError(f"model.inputs.{sorted(unknown)[0]}: there is no such setting")
-    return InputSpec(**inputs)
+    return InputSpec.from_config(config["model"]["inputs"], stamp_set)
 
 
 def split_of(stamp_set: StampSet, config: Mapping[str, Any]) -> Split:
@@ -207,15 +214,19 @@ def _fit(
     config: dict[str, Any],
     stamp_set: StampSet,
     split: Split,
-    inputs: InputSpec | FeatureInputs,
+    inputs: Inputs,
     run: TrackedRun,
     console: Console,
     name: str,
 ) -> float:
-    if isinstance(inputs, FeatureInputs):
+    training_set = TrainingSet.of(stamp_set, split)
+    provenance = Provenance(
+        config["model"]["name"], run.run_id, training_set, code_version=git_commit() or __version__
+    )
+    if not sees_stamps(inputs):
         from rb.training.forest import fit_forest
 
-        return fit_forest(config, stamp_set, split, run, console, name)
+        return fit_forest(config, stamp_set, split, provenance, run, console, name)
     import lightning as L
     from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
@@ -240,19 +251,7 @@ def _fit(
         optimizer=settings["optimizer"],
         scheduler=settings["scheduler"],
         seed=config["seed"],
-        package={
-            "name": config["model"]["name"],
-            "threshold": 0.5,
-            "run": run.run_id,
-            "training_set": {
-                "name": stamp_set.name,
-                "source": stamp_set.meta["source"],
-                "digest": stamp_set.digest,
-                "stamps_digest": stamp_set.stamps_digest,
-                "split_digest": split.digest(stamp_set.ids),
-                "n_train": len(split.train),
-            },
-        },
+        provenance=provenance,
     )
     save_points = SavePoints(folder, run, settings["save_every_s"])
     best = ModelCheckpoint(
@@ -313,7 +312,7 @@ def _finish(
     from rb.figures.classification.curves import curves_figure
 
     history = pd.DataFrame(save_points.history)
-    model = load_model(checkpoint)
+    model = load_file(checkpoint)
     top = history.loc[history["val/acc"].idxmax()]
     run.log_metrics(
         {

@@ -12,27 +12,6 @@ from astropy.io import fits
 from pages import TINY_NETWORK, Block, blocks, copy_project, run_blocks
 from toys import toy_stamps
 
-# `rb.load` comes with the contract of all scorers. Until it is here, this stands in for it: the
-# checkpoint of the newest run of that name. To be deleted, with its use below, when it is.
-LOAD = """
-import rb
-
-if not hasattr(rb, "load"):
-    from pathlib import Path
-    from omegaconf import OmegaConf
-    from rb.models.checkpoint import load_model
-    from rb.tracking import open_tracking
-
-    def _load(name):
-        root = Path.cwd() / "mlruns"
-        tracking = open_tracking(
-            {"tracking": {"uri": None, "experiment": "rb"}, "paths": {"runs": str(root)}}
-        )
-        return load_model(root / "checkpoints" / tracking.find(name).info.run_id / "best.ckpt")
-
-    rb.load = _load
-"""
-
 
 def write_cutouts(folder: Path, n: int) -> None:
     """FITS files of 63x63 px and one of 45x51, and the table of candidates."""
@@ -75,7 +54,7 @@ def test_every_block_of_the_tutorial_runs(tmp_path):
         code = code.replace("report=", "timing=false examples=2 report=")
         tiny.append(Block(language, code))
     assert {block.language for block in tiny} == {"python", "sh"}
-    said = run_blocks(project, [Block("python", LOAD), *tiny])[1:]
+    said = run_blocks(project, tiny)
 
     described, scored = said[2], said[6]
     assert "my survey: 80 candidates in sets/mine" in described

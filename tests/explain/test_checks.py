@@ -258,7 +258,7 @@ def test_bootstrap_of_a_mean_covers_it():
         ({"n_shares": 0}, "study.n_shares is 0; give a whole number of at least 1"),
         ({"baseline": "noise"}, "study.baseline is 'noise'"),
         ({"smoothgrad": {"samples": 4, "noise": 0}}, "study.smoothgrad.noise is 0"),
-        ({"occlusion": {"window": 60, "stride": 5}}, "give a whole number from 1 to 51"),
+        ({"occlusion": {"window": 0, "stride": 5}}, "study.occlusion.window is 0"),
         ({"occlusion": {"window": 3, "stride": 5}}, "wider than the window"),
         ({"bootstrap": True}, "study.bootstrap is True"),
     ],
@@ -267,6 +267,11 @@ def test_settings_that_cannot_work_are_one_line(change, message):
     with pytest.raises(UserError, match="^study") as error:
         read_settings(STUDY | change)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_occluding_square_larger_than_a_stamp():
+    with pytest.raises(UserError, match="^study.*is 60; give a whole number from 1 to 51"):
+        linear(occlusion_window=60)
 
 
 def test_a_single_method_needs_no_list():

@@ -136,7 +136,7 @@ def test_without_simulated_frames_the_papers_numbers_stand_alone(tmp_path):
 def test_pictures_of_cost():
     timing = pd.DataFrame(
         {"batch_size": [1, 32], "ms_per_stamp": [2.0, 0.5], "mad": [0.1, 0.1],
-         "cpu_ms_per_stamp": [2.5, 0.7]}
+         "cpu_ms_per_stamp_with_scaling": [2.5, 0.7]}
     )  # fmt: skip
     axes = prediction_figure({"dia": timing}, {"the paper's DIA": 1.0}).axes[0]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "32"]

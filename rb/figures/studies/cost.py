@@ -36,7 +36,7 @@ def prediction_figure(
     ----------
     timings
         By run: columns ``batch_size``, ``ms_per_stamp``, ``mad`` (network alone) and, dotted,
-        ``cpu_ms_per_stamp`` (CPU time, scaling included).
+        ``cpu_ms_per_stamp_with_scaling`` (CPU time).
     quoted
         Times of others, ms per stamp, drawn as horizontal lines.
     """
@@ -50,10 +50,10 @@ def prediction_figure(
                 timing["batch_size"], timing["ms_per_stamp"], timing["mad"], color=run_color(i),
                 ls=run_style(i), marker="o", ms=4, capsize=2, label=short(name, 26),
             )  # fmt: skip
-            if "cpu_ms_per_stamp" in timing:
+            if "cpu_ms_per_stamp_with_scaling" in timing:
                 axes.plot(
-                    timing["batch_size"], timing["cpu_ms_per_stamp"], color=run_color(i),
-                    ls=":", lw=1,
+                    timing["batch_size"], timing["cpu_ms_per_stamp_with_scaling"],
+                    color=run_color(i), ls=":", lw=1,
                 )  # fmt: skip
         if not timings:
             empty_note(axes, "no network was timed")
