@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from rb.version import __version__
+
 if TYPE_CHECKING:
     from rb.models.contract import Scorer
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
 
 
 def load(what: str | os.PathLike[str], runs: str | os.PathLike[str] | None = None) -> Scorer:

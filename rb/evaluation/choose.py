@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import yaml
 
 from rb.config import project_root
 from rb.errors import UserError
@@ -136,13 +135,12 @@ def _finished(runs: list[Run]) -> list[Run]:
 def _from_run(tracking: Tracking, run: Run, cache: Path | None) -> ChosenModel:
     with tempfile.TemporaryDirectory() as folder:
         model = tracking.artifact(run.info.run_id, "checkpoint", folder)
-        config = tracking.artifact(run.info.run_id, "config.yaml", folder)
         history = tracking.artifact(run.info.run_id, "history.csv", folder)
         return ChosenModel(
             run.info.run_name,
             run.info.run_id,
             load_file(model, cache),
-            yaml.safe_load(config.read_text()),
+            tracking.config_of(run),
             pd.read_csv(history),
             dict(run.data.metrics),
             run.data.tags.get("rb.command"),

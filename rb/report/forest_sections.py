@@ -11,8 +11,9 @@ import pandas as pd
 from rb.errors import UserError
 from rb.evaluation.cross_validation import operating_points
 from rb.evaluation.results import unique_names
+from rb.io.files import safe_name
 from rb.metrics.intervals import Estimate
-from rb.report.comparison import percent
+from rb.report.numbers import percent
 from rb.report.sections import Picture, Section
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _section(name: str, one: ScoredRun, tracking: Tracking) -> Section | None:
     importance = _table(one, tracking, "tables/importance.csv")
     if importance is not None:
         importance["group"] = importance["group"].fillna("")
-        key = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+        key = safe_name(name)
         caption = (
             "What the AUC loses where a feature is shuffled among held-out candidates: mean and "
             "standard deviation over folds and shuffles; linear below 0.001, logarithmic above. "

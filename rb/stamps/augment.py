@@ -7,12 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rb.errors import UserError
-
 DIHEDRAL = tuple((t, y, x) for t in (False, True) for y in (False, True) for x in (False, True))
 """The eight symmetries of the square: swap the axes, then reverse rows, then columns."""
-
-AUGMENTATIONS = ("dihedral",)
 
 
 def turned(images: Tensor, element: tuple[bool, bool, bool]) -> Tensor:
@@ -39,9 +35,11 @@ def turn_each(images: Tensor, elements: Tensor) -> Tensor:
 
 
 def augment(
-    x: Tensor, side: Tensor | None, side_names: Sequence[str], kind: str = "dihedral"
+    x: Tensor, side: Tensor | None, side_names: Sequence[str]
 ) -> tuple[Tensor, Tensor | None]:
     """Turn or mirror each candidate of a batch at random, its PSFs with it.
+
+    Each of the eight symmetries of the square is equally likely.
 
     Parameters
     ----------
@@ -51,21 +49,12 @@ def augment(
         Side vectors: PSF images and ellipticities turn too.
     side_names : sequence of str
         What the side vector holds, ``psf`` for both PSF images.
-    kind : str
-        ``dihedral``: the eight symmetries of the square, each equally likely.
 
     Returns
     -------
     x, side
         New tensors. What is drawn depends on torch's own generator alone.
-
-    Raises
-    ------
-    UserError
-        If there is no such augmentation.
     """
-    if kind not in AUGMENTATIONS:
-        raise UserError(f"trainer.augment is {kind}; give {', '.join(AUGMENTATIONS)} or null")
     n, channels, size, width = x.shape
     elements = random_elements(n, x.device)
     # Panels side by side are turned one by one.

@@ -181,11 +181,11 @@ def digest(folder: Path) -> str:
     found = hashlib.sha256()
     parts = [(folder / "catalogue.parquet", 0, (folder / "catalogue.parquet").stat().st_size)]
     for name in ("stamps", *OPTIONAL):
-        file = folder / f"{name}.npy"
-        if name == "stamps" or file.exists():
-            array = open_array(file, name)
+        part = folder / f"{name}.npy"
+        if name == "stamps" or part.exists():
+            array = open_array(part, name)
             start: int = array.offset  # type: ignore[attr-defined]
-            parts.append((file, start, start + array.nbytes))
+            parts.append((part, start, start + array.nbytes))
     # Read, not mapped: the pages of a mapped file count as this process' memory.
     buffer = memoryview(bytearray(2**22))
     for path, position, stop in parts:

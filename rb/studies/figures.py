@@ -17,7 +17,9 @@ from rich.console import Console
 
 from rb.errors import UserError
 from rb.evaluation.choose import ChosenModel, select
+from rb.figures.style import LABEL_WORDS, label_color
 from rb.models.contract import Scorer, sees_stamps
+from rb.paper.values import NETWORKS
 from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
 from rb.stamps import StampSet
@@ -27,7 +29,6 @@ from rb.stamps.stampset import BOGUS, CHANNELS, REAL
 from rb.studies.examples import example_rows
 from rb.tracking import Tracking
 
-_WORDS = {REAL: "real", BOGUS: "bogus"}
 _SUBSTITUTE = {"srch": "three_sigma", "tmpl": "three_sigma"}
 
 
@@ -63,10 +64,7 @@ class _Examples:
 
     @property
     def colors(self) -> list[str]:
-        from rb.figures.style import BOGUS_COLOR, INK, REAL_COLOR
-
-        shades = {REAL: REAL_COLOR, BOGUS: BOGUS_COLOR}
-        return [shades.get(label, INK) for label in self.labels]
+        return [label_color(label) for label in self.labels]
 
 
 def sections(config: Mapping[str, Any], tracking: Tracking, console: Console) -> list[Section]:
@@ -152,13 +150,13 @@ def _networks(
         for chosen in trained
         if sees_stamps(inputs := chosen.model.inputs)
     }
-    for kind in ("dia", "nodia"):
-        default = settings[kind]
-        found.setdefault(kind, _Network(default["name"], InputSpec(**default["inputs"])))
+    for name in NETWORKS:
+        default = settings[name]
+        found.setdefault(name, _Network(default["name"], InputSpec(**default["inputs"])))
     return [
-        found[kind]
-        for kind in ("dia", "nodia")
-        if set(found[kind].inputs.channels) <= set(stamp_set.channels)
+        found[name]
+        for name in NETWORKS
+        if set(found[name].inputs.channels) <= set(stamp_set.channels)
     ]
 
 
@@ -222,15 +220,15 @@ def _figure_3(examples: _Examples, networks: list[_Network]) -> Section:
         f"{network.name}: " + ", ".join(f"{c} {s}" for c, s in network.inputs.scaling.items())
         for network in networks
     )
-    told = [network.name for network in networks if network.model is not None]
+    predicting = [network.name for network in networks if network.model is not None]
     caption = (
         f"The scaled images as the networks get them ({scalings}). Purple is negative, green "
         "positive; the colours are linear up to 1 and logarithmic beyond."
     )
-    if told:
+    if predicting:
         caption += (
-            f" Above each: its label and the prediction of {' and '.join(told)} (0 real, 1 bogus); "
-            "blue where it is right, orange where it is wrong."
+            f" Above each: its label and the prediction of {' and '.join(predicting)} (0 real, "
+            "1 bogus); blue where it is right, orange where it is wrong."
         )
     return Section(
         "figure-3",
@@ -256,12 +254,12 @@ def _predictions(examples: _Examples, network: _Network) -> tuple[list[str], lis
     p_real = network.model.p_real(examples.stamps)
     titles, colors = [], []
     for k, label in enumerate(examples.labels):
-        text = f"{names[k]}   label {label if label in _WORDS else '–'}"
+        text = f"{names[k]}   label {label if label in LABEL_WORDS else '–'}"
         color = INK
         if np.isfinite(examples.stamps[k, channels]).any((1, 2)).all():
             said = REAL if p_real[k] >= network.model.threshold else BOGUS
             text += f", pred {said}"
-            if label in _WORDS:
+            if label in LABEL_WORDS:
                 color = RIGHT_COLOR if said == label else WRONG_COLOR
         titles.append(text)
         colors.append(color)
@@ -331,4 +329,4 @@ def _table(examples: _Examples) -> pd.DataFrame:
 
 
 def _label(label: int) -> str:
-    return f"{_WORDS[label]} (label {label})" if label in _WORDS else "no label"
+    return f"{LABEL_WORDS[label]} (label {label})" if label in LABEL_WORDS else "no label"

@@ -122,6 +122,7 @@ def _draw(run: TrackedRun, rows: Sequence[Row], folds: Sequence[Folds]) -> None:
                 "fold": [r.values[FOLD] for r in one.rows],
                 "validation": [r.best for r in one.rows],
                 "test": [r.test for r in one.rows],
+                "spread": one.test if one.n > 1 else None,
             }
             for one in folds
         }

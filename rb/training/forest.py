@@ -19,28 +19,19 @@ from rb.evaluation.tracked import log_classification
 from rb.features.columns import FEATURES_FROM_STAMP
 from rb.features.source import choose, features_of
 from rb.features.table import FeatureTable
+from rb.io.progress import bar
 from rb.metrics.classification import roc
-from rb.models.contract import Provenance
 from rb.models.forest.files import save_forest
 from rb.models.forest.learners import LEARNERS, AutoscanForest
 from rb.models.forest.scorer import ForestScorer
-from rb.stamps import StampSet
-from rb.stamps.splits import Split
 from rb.tracking import TrackedRun
+from rb.training.context import TrainingJob
 from rb.training.cpu_time import cpu_seconds
 
 _THRESHOLD = 0.5
 
 
-def fit_forest(
-    config: Mapping[str, Any],
-    stamp_set: StampSet,
-    split: Split,
-    provenance: Provenance,
-    run: TrackedRun,
-    console: Console,
-    name: str,
-) -> float:
+def fit_forest(job: TrainingJob) -> float:
     """Train the forest that `config["model"]` describes, cross-validate it, and log all of it.
 
     The forest of the run learns from the training rows, as a network does. The cross-validation
@@ -48,18 +39,8 @@ def fit_forest(
 
     Parameters
     ----------
-    config : mapping
-        Of the run.
-    stamp_set, split
-        The candidates, and which of them it learns from.
-    provenance : Provenance
-        Kept with the forest.
-    run : TrackedRun
-        Gets figures, tables, metrics and the forest.
-    console : Console
-        Where progress goes.
-    name : str
-        Of the run, for messages.
+    job : TrainingJob
+        What to train; `trainer` does not concern it.
 
     Returns
     -------
@@ -73,6 +54,8 @@ def fit_forest(
     """
     if importlib.util.find_spec("skops") is None:
         raise UserError("model=autoscan keeps forests with skops; pip install 'rb[forest]'")
+    config, stamp_set, split, run = job.config, job.stamp_set, job.split, job.run
+    console, name = job.console, job.name
     model = config["model"]
     source, columns = choose(stamp_set, model["features"], model["columns"])
     console.print(
@@ -111,7 +94,7 @@ def fit_forest(
         best = found.metrics()["accuracy"].value
     run.log_metrics({"best/val_acc": best})
     # The file is logged last: a run that has it has everything.
-    scorer = ForestScorer(forest, source, _THRESHOLD, provenance)
+    scorer = ForestScorer(forest, source, _THRESHOLD, job.provenance)
     checkpoint = save_forest(scorer, folder / "best.skops")
     run.log_file(checkpoint, "checkpoint")
     run.log_model(checkpoint, None if set(columns) <= set(FEATURES_FROM_STAMP) else columns)
@@ -144,24 +127,8 @@ def _crossvalidate(
     console: Console,
     name: str,
 ) -> CrossValidation:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     model = config["model"]
-    bar = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("folds"))
-    with Progress(
-        *bar,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=model["folds"])
+    with bar(console, name, model["folds"], "folds") as step:
         found = crossvalidate(
             table,
             model["learner"],
@@ -169,7 +136,7 @@ def _crossvalidate(
             config["seed"],
             columns,
             model["jobs"],
-            lambda done, _: progress.update(task, completed=done),
+            lambda done, _: step.at(done),
             model["repeats"],
         )
     metrics = found.metrics()

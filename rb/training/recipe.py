@@ -9,9 +9,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.nn import functional as F
 
-from rb.errors import UserError
 from rb.models.classifier import Classifier
-from rb.stamps.augment import AUGMENTATIONS, augment
+from rb.stamps.augment import augment
 
 
 class ModernClassifier(Classifier):
@@ -27,25 +26,12 @@ class ModernClassifier(Classifier):
         (Szegedy et al. 2016, CVPR, 2818).
     **classifier
         What `Classifier` takes.
-
-    Raises
-    ------
-    UserError
-        If there is no such augmentation, or the smoothing is no share.
     """
 
     def __init__(
         self, augment: str | None = None, label_smoothing: float = 0.0, **classifier: Any
     ) -> None:
         super().__init__(**classifier)
-        if augment is not None and augment not in AUGMENTATIONS:
-            raise UserError(
-                f"trainer.augment is {augment}; give {', '.join(AUGMENTATIONS)} or null"
-            )
-        if not 0 <= label_smoothing < 1:
-            raise UserError(
-                f"trainer.label_smoothing is {label_smoothing}; give a share from 0 to below 1"
-            )
         self.augment = augment
         self.label_smoothing = label_smoothing
 
@@ -77,17 +63,9 @@ class AveragedWeights(WeightAveraging):
     ----------
     decay : float
         Share of the old average that stays after a step; 0.995 averages over some 200 steps.
-
-    Raises
-    ------
-    UserError
-        If `decay` is no share.
     """
 
     def __init__(self, decay: float) -> None:
-        if not 0 < decay < 1:
-            raise UserError(f"trainer.ema is {decay}; give a share between 0 and 1, or null")
-
         def average(old: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
             if not old.is_floating_point():
                 return new

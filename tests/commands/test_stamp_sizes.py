@@ -9,7 +9,7 @@ import torch
 from command_lines import run_here
 from toys import TINY, write_set
 
-from rb.models.checkpoint import load_model
+import rb
 from rb.stamps import StampSet
 
 SALIENCY = (
@@ -32,7 +32,7 @@ def test_a_network_of_the_stamps_size_from_training_to_maps(
     )  # fmt: skip
     assert trained == 0, capsys.readouterr()
     checkpoint = next((tmp_path / "mlruns").rglob("best.ckpt"))
-    network = load_model(checkpoint)
+    network = rb.load(checkpoint)
     assert network.inputs.size == size
     stamps = StampSet.open(tmp_path / "set")
     p_real = network.score(stamps)
@@ -71,7 +71,7 @@ def test_variance_planes_are_channels_like_others(tmp_path, monkeypatch, capsys,
     where = ("data=stamps", f"data.path={tmp_path / 'set'}", f"paths.root={tmp_path}")
     inputs = ("model.inputs.channels=[srch,tmpl,srch_var]", "model.inputs.stacking=depth")
     assert run_here(monkeypatch, "train.py", "model=nodia", *TINY, *inputs, *where) == 0
-    network = load_model(next((tmp_path / "mlruns").rglob("best.ckpt")))
+    network = rb.load(next((tmp_path / "mlruns").rglob("best.ckpt")))
     assert network.inputs.shape == (3, 20, 20)
     assert np.isfinite(network.score(StampSet.open(tmp_path / "set"))).all()
     assert torch.is_tensor(next(network.network.parameters()))

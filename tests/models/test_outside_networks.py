@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_lines import run, run_here
+from registering import register_network
 from toys import REPOSITORY, toy_stamps, write_set
 
 import rb
@@ -43,13 +44,6 @@ def packages(tmp_path) -> Path:
     return folder
 
 
-def register(packages: Path) -> None:
-    about = packages / "toynets-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toynets\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[rb.networks]\nmean = toynets:Mean\n")
-
-
 def arguments(root: Path) -> list[str]:
     return [
         "data=stamps", f"data.path={root / 'set'}", f"paths.root={root}", "model=nodia",
@@ -60,7 +54,7 @@ def arguments(root: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_registered_network_is_trained_evaluated_and_loaded_again(packages, tmp_path):
-    register(packages)
+    register_network(packages, "toynets:Mean")
     write_set(tmp_path / "set", 60)
     path = f"{packages}:{REPOSITORY}"
     done = run("train.py", *arguments(tmp_path), PYTHONPATH=path)

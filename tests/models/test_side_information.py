@@ -6,11 +6,14 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from registering import register_network
 from toys import write_set
 
+import rb
 from rb.errors import UserError
-from rb.models.checkpoint import TrainedModel
+from rb.models.checkpoint import NetworkScorer
 from rb.models.classifier import Classifier
+from rb.models.contract import Provenance
 from rb.stamps.datamodule import StampDataModule
 from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import make_split
@@ -25,7 +28,9 @@ def stamp_set(tmp_path):
 
 
 @pytest.mark.parametrize("memory", [2**30, 0])
-def test_it_reaches_the_network_in_training_and_scoring(stamp_set, tmp_path, memory):
+def test_it_reaches_the_network_in_training_and_scoring(stamp_set, tmp_path, memory, monkeypatch):
+    where = "side_network:SideNetwork"
+    monkeypatch.syspath_prepend(register_network(tmp_path / "packages", where))
     spec = InputSpec.from_config(INPUTS, stamp_set)
     network = {"_target_": "side_network.SideNetwork"}
     classifier = Classifier(network, spec.to_dict(), SGD)
@@ -44,10 +49,11 @@ def test_it_reaches_the_network_in_training_and_scoring(stamp_set, tmp_path, mem
     trainer.save_checkpoint(tmp_path / "m.ckpt")
     saved = torch.load(tmp_path / "m.ckpt", weights_only=True)["rb"]["inputs"]
     assert InputSpec(**saved) == spec
-    model = TrainedModel(classifier.network.eval(), spec, 0.5, {})
+    model = NetworkScorer(classifier.network.eval(), spec, 0.5, Provenance("side"))
     rows = np.array([5, 3, 40])
     p_real = model.score(stamp_set, rows)
     np.testing.assert_allclose(p_real, model.p_real(stamp_set.read(rows, spec)), rtol=1e-5)
+    np.testing.assert_array_equal(rb.load(tmp_path / "m.ckpt").score(stamp_set, rows), p_real)
     changed = stamp_set.read(rows, spec)
     changed.side["psf_fwhm_srch"][:] += 10
     assert (model.p_real(changed) != p_real).all()

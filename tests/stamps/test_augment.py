@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from rb.errors import UserError
 from rb.models.modern.psf import moffat
 from rb.stamps.augment import DIHEDRAL, augment, turned
 
@@ -60,8 +59,3 @@ def test_the_seed_decides():
         draws.append(augment(x, None, ())[0])
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
-
-
-def test_an_unknown_augmentation_is_refused():
-    with pytest.raises(UserError, match="trainer.augment is mixup; give dihedral or null"):
-        augment(torch.zeros(1, 1, 3, 3), None, (), "mixup")

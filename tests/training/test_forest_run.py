@@ -22,7 +22,7 @@ from rb.features import FEATURES_FROM_STAMP
 from rb.features.autoscan import compute
 from rb.sources import open_stamps
 from rb.stamps import StampSet
-from rb.studies.comparison import evaluate
+from rb.studies.run import run_study
 from rb.tracking import Tracking
 from rb.training.job import resume, train
 
@@ -60,7 +60,7 @@ class Project:
 
     def evaluate(self, *overrides: str) -> str:
         console = Console(file=io.StringIO(), width=200)
-        evaluate(composed("evaluate", self.root, "timing=false", *overrides), console=console)
+        run_study(composed("evaluate", self.root, "timing=false", *overrides), console=console)
         return console.file.getvalue()
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path:
@@ -192,12 +192,15 @@ def test_an_interrupted_forest_is_taken_up(project, monkeypatch):
     ("overrides", "message"),
     [
         (["model=dia"], "the network needs stamps (diff, srch, tmpl), but these are features"),
-        (["model=autoscan", "model.learner=oracle"], "model.learner is 'oracle'; choose one of"),
+        (["model=autoscan", "model.learner=oracle"], "model.learner is 'oracle'; give forest, "),
         (["model=autoscan", "model.features=guess"], "model.features is 'guess'"),
         (["model=autoscan", "model.features=stamps"], "features of stamps need diff and tmpl"),
-        (["model=autoscan", "model.columns=[SNR,COLOUR]"], "model.columns: COLOUR is no list of"),
+        (["model=autoscan", "model.columns=[SNR,COLOUR]"], "model.columns[1] is 'COLOUR'; give "),
         (["model=autoscan", "model.columns=[L1]"], "the catalogue has no feature L1"),
-        (["model=autoscan", "model.folds=1"], "model.folds is 1; give at least 2"),
+        (
+            ["model=autoscan", "model.folds=1"],
+            "model.folds is 1; give a whole number of at least 2, or 0",
+        ),
         (["model=autoscan", "model.repeats=-1"], "model.repeats is -1"),
         (["model=autoscan", "model.folds=200"], "200 folds need at least 2 and at most"),
     ],

@@ -13,10 +13,11 @@ from command_lines import command, run
 from composing import composed
 from toys import write_set
 
+from rb.config import check_training
 from rb.errors import UserError
 from rb.models.files import load_file
 from rb.stamps import StampSet
-from rb.training.recipe import AveragedWeights, ModernClassifier, averaging, make_classifier
+from rb.training.recipe import ModernClassifier, averaging, make_classifier
 
 
 def classifier(**settings) -> ModernClassifier:
@@ -59,20 +60,16 @@ def test_the_average_forgets_the_beginning():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("setting", "message"),
     [
-        ({"augment": "mixup"}, "trainer.augment is mixup; give dihedral or null"),
-        ({"label_smoothing": 1.5}, "trainer.label_smoothing is 1.5; give a share"),
+        ("augment=mixup", "trainer.augment is 'mixup'; give dihedral, or null"),
+        ("label_smoothing=1.5", "trainer.label_smoothing is 1.5; give a number of at least 0"),
+        ("ema=1", "trainer.ema is 1; give a number above 0 and below 1, or null"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, message):
+def test_settings_that_make_no_sense_are_refused(setting, message):
     with pytest.raises(UserError, match=message):
-        classifier(**settings)
-
-
-def test_a_decay_that_is_no_share_is_refused():
-    with pytest.raises(UserError, match="trainer.ema is 1.5; give a share"):
-        AveragedWeights(1.5)
+        check_training(composed("train", "trainer=modern", f"trainer.{setting}"))
 
 
 def arguments(root: Path) -> list[str]:
