@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 from composing import composed, quiet, tracking_of, train_tiny
-from toys import write_set
+from toys import REPOSITORY, write_set
 
 from rb.errors import UserError
 from rb.figures.studies.learning import learning_figure
@@ -65,6 +68,28 @@ def test_a_folder_of_scores_becomes_tables_with_intervals(folder):
 def test_a_folder_without_scores_is_refused(tmp_path):
     with pytest.raises(UserError, match="study.scores: .* does not hold what benchmarks"):
         sections(config_of(tmp_path, f"study.scores={tmp_path}"), None, quiet())
+
+
+@pytest.mark.slow
+def test_the_benchmarks_own_files_are_read_and_it_goes_on_where_it_was(tmp_path):
+    out = tmp_path / "out"
+    command = [
+        sys.executable, str(REPOSITORY / "benchmarks" / "nodia_gpu.py"), str(out), "--work",
+        str(tmp_path / "work"), "--sizes", "40", "60", "--validation", "20", "--test", "60",
+        "--seeds", "1", "--epochs", "1", "--processes", "1", "--only", "dia",
+    ]  # fmt: skip
+    first = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert first.count("seed 1: acc") == 2
+    again = subprocess.run(
+        [*command, "nodia_full"], capture_output=True, text=True, check=True, timeout=300
+    ).stdout
+    assert again.count("seed 1: acc") == 1  # not worth a second size of an ablation
+    found = by_key(sections(config_of(tmp_path, f"study.scores={out}"), None, quiet()))
+    table = found["quality"].tables["Quality"]
+    assert sorted(zip(table["model"], table["n_train"], strict=True)) == [
+        ("dia", 40), ("dia", 60), ("nodia_full", 60)
+    ]  # fmt: skip
+    assert len(list(out.iterdir())) <= 8
 
 
 @pytest.mark.slow
