@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import numpy as np
 import pytest
 from command_lines import run, run_here
 from hydra import compose, initialize_config_dir
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from toys import REPOSITORY
 
 from rb.config import check_training, config_digest, register_resolvers, resolved
+from rb.stamps.splits import make_split
 
 # Table 10 of the paper: kernels of the three convolutions, batch size.
 TABLE_10 = [
@@ -21,7 +23,7 @@ TABLE_10 = [
     (15, 5, 3, 100), (15, 5, 3, 200), (15, 5, 5, 100), (15, 5, 5, 200),
 ]  # fmt: skip
 EXPERIMENTS = sorted(f.stem for f in (REPOSITORY / "conf/experiment").glob("*.yaml"))
-SWEPT = [name for name in EXPERIMENTS if name != "demo"]
+SWEPT = [name for name in EXPERIMENTS if name not in ("demo", "nodia")]  # the paper's
 
 
 def composed(*overrides: str, with_hydra: bool = False):
@@ -77,6 +79,27 @@ def test_full_size_is_the_papers(name):
     assert config["trainer"]["optimizer"] == {"_target_": "torch.optim.SGD", "lr": 0.01}
     assert config["trainer"]["patience"] == (None if name == "longer" else 100)
     check_training(config)
+
+
+def test_the_study_without_difference_images_is_one_recipe_and_one_test_set():
+    jobs = [
+        composed("experiment=nodia", f"model={model}", f"vary.row={row}")
+        for model in ("dia_modern", "nodia_matched", "nodia_pixelwise")
+        for row in ("[60000,25]", "[5000,87]")
+    ]
+    for job in jobs:
+        check_training(job)
+        epochs = 25 if job["split"]["train"] == 60_000 else 87
+        assert job["trainer"] == jobs[0]["trainer"] | {
+            "max_epochs": epochs, "scheduler": jobs[0]["trainer"]["scheduler"]
+            | {"total_steps": epochs},
+        }  # fmt: skip
+        assert (job["split"]["by"], job["split"]["test"]) == ("group", 20_000)
+    labels, groups = np.arange(300) % 2, np.arange(300) // 5
+    sizes = {"by": "group", "seed": 1, "val": 30, "test": 60}
+    large, small = (make_split(labels, groups, train=n, **sizes) for n in (200, 50))
+    np.testing.assert_array_equal(large.test, small.test)
+    assert set(small.train) <= set(large.train)
 
 
 def test_small_size_has_at_least_20000_simulated_candidates():
