@@ -26,6 +26,7 @@ from rb.stamps.datamodule import StampDataModule
 from rb.stamps.scaling import InputSpec
 from rb.stamps.splits import SUBSETS, Split, make_split
 from rb.tracking import CONFIG_TAG, EXPERIMENT_TAG, SIZE_TAG, TrackedRun, Tracking, open_tracking
+from rb.training.memory import keep_memory
 
 _CHANGE_ON_RESUME = (
     "run",
@@ -223,6 +224,7 @@ def _fit(
     from rb.training.callbacks import EpochProgress, SavePoints
 
     _quieten_lightning()
+    keep_memory()
     settings = config["trainer"]
     folder = run.tracking.checkpoints(run.run_id)
     folder.mkdir(parents=True, exist_ok=True)
