@@ -106,7 +106,8 @@ def read_table(
         CSV, plain or gzipped (`.gz`): any number of lines starting with `#`, a header, rows.
         Other columns than ID, OBJECT_TYPE and `features` are ignored. BAND may be a letter or a
         number; letters become the codes of `rb.features.columns.BAND_CODES`. Or Parquet
-        (`.parquet`) with the same columns, or with `id` and `label` as in the catalogue of a stamp set.
+        (`.parquet`) with the same columns, or with `id` and `label` as in the catalogue of a
+        stamp set.
     features
         Columns to read; None for those of the 38 that it has.
     labels
