@@ -23,6 +23,7 @@ from rb.models.initial_weights import load_weights
 from rb.stamps.datamodule import StampDataModule
 from rb.training.callbacks import DivergenceStop, EpochProgress, SavePoints
 from rb.training.context import TrainingJob
+from rb.training.memory import keep_memory
 from rb.training.recipe import AveragedWeights, make_classifier
 from rb.training.save_points import usable
 
@@ -110,6 +111,7 @@ def fit_network(job: TrainingJob) -> float:
     UserError
         If the loss is no number any more, or a save point cannot be written.
     """
+    keep_memory()
     settings, folder = job.config["trainer"], job.folder
     folder.mkdir(parents=True, exist_ok=True)
     data = StampDataModule(
