@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rb.errors import UserError
 from rb.evaluation.results import RunResult, unique_names
 from rb.evaluation.scored_run import ScoredRun
 from rb.evaluation.survey_scores import SURVEY_SCORES, survey_scores
@@ -35,6 +36,10 @@ def new_folder(reports: Path) -> Path:
     while folder.exists():
         number += 1
         folder = reports / f"{stamp}-{number}"
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{reports}: {error.strerror}; give report=FOLDER elsewhere") from error
     return folder
 
 
