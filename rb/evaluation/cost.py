@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from rb.errors import UserError
+from rb.settings import Items, Number, OrNull, Whole, check_fields, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
 CCDS, CCD_SHAPE = 62, (2048, 4096)
 """Science detectors of DECam (Flaugher et al. 2015) and their size, px."""
 FOCAL_PLANE_PX = CCDS * CCD_SHAPE[0] * CCD_SHAPE[1]
-
-STAMP_PX = 51 * 51
-PAPER_DIA_HOURS = 15.5
-"""CPU hours that DES spends on difference imaging of one 2.2 sq. deg. exposure (section 1)."""
-PAPER_PSF_SHARE = 2 / 3
-"""Share of it that is PSF matching."""
-PAPER_MS = {"dia": (1.00, 0.03), "nodia": (0.30, 0.01)}
-"""Clock time of a prediction, ms per stamp, and its error (Table 1)."""
-PAPER_NODE_HOURS = {"dia": 35.0, "nodia": 56.0}
-"""Training, "CPU node hours" (Table 1); the text beside it says CPU hours."""
 
 IMAGING_STEPS = ("psf_matching", "subtraction", "detection")
 
@@ -50,24 +41,19 @@ class Machine:
         Cores that a job in a shared queue asks for and is charged for; None: whole nodes.
     """
 
-    nodes: int = 1
-    charge_factor: float = 1.0
-    qos_factor: float = 1.0
-    cores_per_node: int = 128
-    cores: int | None = None
+    nodes: Annotated[int, Whole(1)] = 1
+    charge_factor: Annotated[float, Number(above=0)] = 1.0
+    qos_factor: Annotated[float, Number(above=0)] = 1.0
+    cores_per_node: Annotated[int, Whole(1)] = 128
+    cores: Annotated[int | None, OrNull(Whole(1))] = None
 
     def __post_init__(self) -> None:
-        for key in ("nodes", "cores_per_node"):
-            _positive(key, getattr(self, key), whole=True)
-        for key in ("charge_factor", "qos_factor"):
-            _positive(key, getattr(self, key))
-        if self.cores is not None:
-            _positive("cores", self.cores, whole=True)
-            if self.cores > self.nodes * self.cores_per_node:
-                raise UserError(
-                    f"study.machine.cores is {self.cores}; {self.nodes} node(s) have "
-                    f"{self.nodes * self.cores_per_node}"
-                )
+        check_fields(self, "study.machine")
+        most = self.nodes * self.cores_per_node
+        if self.cores is not None and self.cores > most:
+            refuse(
+                "study.machine.cores", self.cores, f"no more than {self.nodes} node(s) have: {most}"
+            )
 
     @property
     def share(self) -> float:
@@ -81,13 +67,6 @@ class Machine:
     def charged_hours(self, wall_s: float) -> float:
         """What is taken from the project's account: node hours times both factors."""
         return self.node_hours(wall_s) * self.charge_factor * self.qos_factor
-
-
-def _positive(key: str, value: Any, whole: bool = False) -> None:
-    kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
-        what = "a whole number of at least 1" if whole else "a number above 0"
-        raise UserError(f"study.machine.{key} is {value}; give {what}")
 
 
 @dataclass(frozen=True)
@@ -130,6 +109,20 @@ class Imaging:
         """CPU seconds of a focal plane: that of a frame, scaled by the area."""
         return self.per_frame(step) * FOCAL_PLANE_PX / self.frame_px
 
+    def table(self) -> pd.DataFrame:
+        """A row a step, and all of them together: CPU time of a frame and of a candidate."""
+        import pandas as pd
+
+        costs = pd.DataFrame(
+            {
+                "step": [step.replace("_", " ") for step in self.seconds],
+                "CPU s per frame": [self.per_frame(step) for step in self.seconds],
+                "CPU ms per candidate": [1000 * self.per_candidate(step) for step in self.seconds],
+            }
+        )
+        total = {"step": "together"} | costs.drop(columns="step").sum().to_dict()
+        return pd.concat([costs, pd.DataFrame([total])], ignore_index=True)
+
 
 def imaging_of(stamp_set: StampSet) -> Imaging | None:
     """What difference imaging took for the frames of a simulated set; None for other sets.
@@ -154,14 +147,14 @@ def imaging_of(stamp_set: StampSet) -> Imaging | None:
     return Imaging(seconds, int(side) ** 2, found)
 
 
-def tiles_per_plane() -> float:
-    """Stamps that cover a focal plane once, side by side; the paper counts in these."""
-    return FOCAL_PLANE_PX / STAMP_PX
+def tiles_per_plane(side: int) -> float:
+    """Stamps of `side` px that cover a focal plane once; the paper counts in these."""
+    return FOCAL_PLANE_PX / side**2
 
 
 def cpu_per_stamp(timing: pd.DataFrame) -> float:
-    """CPU seconds of a stamp at the batch size that needs least."""
-    return float(timing["cpu_ms_per_stamp"].min()) / 1000
+    """CPU seconds of a stamp, scaling included, at the batch size that needs least."""
+    return float(timing["cpu_ms_per_stamp_with_scaling"].min()) / 1000
 
 
 def extrapolated_hours(
@@ -177,11 +170,9 @@ def timed_rows(n: int, most: int, seed: int = 0) -> np.ndarray:
     return np.sort(rng.choice(n, size=min(n, most), replace=False))
 
 
+BATCH_SIZES = Items(Whole(1), least=1)
+
+
 def checked_batches(sizes: Sequence[Any]) -> list[int]:
     """Batch sizes as whole numbers of at least 1; UserError if one is not."""
-    for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UserError(f"study.batch_sizes: {size} is no whole number of at least 1")
-    if not sizes:
-        raise UserError("study.batch_sizes is empty; give e.g. [1,32,200,1000]")
-    return sorted(set(sizes))
+    return sorted(set(BATCH_SIZES.read("study.batch_sizes", sizes)))

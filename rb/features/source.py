@@ -12,9 +12,10 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.features.columns import ALL_38, FEATURES_FROM_STAMP
+from rb.features.columns import ALL_38, FEATURES_FROM_STAMP, STAMP_SIDE
 from rb.features.table import FeatureTable
 from rb.io.files import write_whole
+from rb.io.progress import bar
 from rb.stamps import StampSet
 
 SETTINGS = ("auto", "catalogue", "stamps")
@@ -118,6 +119,11 @@ def features_of(
 
 
 def _check_stamps(stamp_set: StampSet) -> None:
+    if stamp_set.channels and stamp_set.stamp_size != STAMP_SIDE:
+        raise UserError(
+            f"{stamp_set.path.name}: the autoscan features are defined on stamps of {STAMP_SIDE} "
+            f"px, these have {stamp_set.stamp_size}; choose a network or other data"
+        )
     missing = [c for c in _NEEDED if c not in stamp_set.channels]
     if missing:
         raise UserError(
@@ -163,29 +169,13 @@ def _read(file: Path | None, n: int) -> pd.DataFrame:
 
 
 def _compute(stamp_set: StampSet, rows: np.ndarray, console: Console | None) -> pd.DataFrame:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from rb.features.autoscan import compute
 
-    columns = (
-        TextColumn("features of the stamps"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     parts = []
-    silent = console is None or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=silent) as progress:
-        task = progress.add_task("", total=len(rows))
+    with bar(console, "features of the stamps", len(rows)) as step:
         # In file order and a few at a time: the set may be larger than the memory.
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
             parts.append(compute(np.asarray(stamp_set.stamps[part])))
-            progress.advance(task, len(part))
+            step.advance(len(part))
     return pd.concat(parts).set_axis(pd.Index(rows, dtype=np.int64))

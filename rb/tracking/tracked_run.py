@@ -162,13 +162,13 @@ class TrackedRun:
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, Schema, TensorSpec
 
-        from rb import __version__
+        from rb.version import __version__
 
         signature = ModelSignature(
             inputs=Schema(
                 [ColSpec("double", name) for name in columns]
                 if columns
-                else [TensorSpec(np.dtype("float32"), (-1, 3, 51, 51), "stamps")]
+                else [TensorSpec(np.dtype("float32"), (-1, 3, -1, -1), "stamps")]
             ),
             outputs=Schema([TensorSpec(np.dtype("float32"), (-1,), "p_real")]),
         )

@@ -9,9 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
+from rb.models.contract import Provenance, TrainingSet
 from rb.stamps import StampSet
 from rb.stamps.splits import Split
-from rb.tracking import TrackedRun
+from rb.tracking import TrackedRun, git_commit
+from rb.version import __version__
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,13 @@ class TrainingJob:
     def folder(self) -> Path:
         """Folder of its checkpoints."""
         return self.run.tracking.checkpoints(self.run.run_id)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the model that it trains comes from."""
+        return Provenance(
+            self.config["model"]["name"],
+            self.run.run_id,
+            TrainingSet.of(self.stamp_set, self.split),
+            code_version=git_commit() or __version__,
+        )

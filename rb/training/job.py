@@ -15,11 +15,12 @@ from rb.config import check_training, config_digest
 from rb.console import make_console
 from rb.errors import UserError
 from rb.io.files import write_whole
-from rb.models.forest.scorer import FeatureInputs, feature_inputs
+from rb.models.contract import Inputs
+from rb.models.forest.scorer import feature_inputs
 from rb.models.initial_weights import complete_model
 from rb.sources import open_stamps
 from rb.stamps import StampSet
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import SUBSETS, Split, make_split
 from rb.tracking import (
     CONFIG_TAG,
@@ -77,9 +78,10 @@ def train(
     console = console or make_console()
     digest = config_digest(config)
     config = config | {"model": complete_model(config["model"])}
-    inputs = input_spec(config)
+    input_spec(config)  # a wrong setting is refused before a set is built
     stamp_set = open_stamps(config["data"])
-    inputs.check(stamp_set.channels, f"model={config['model']['name']}")
+    inputs = input_spec(config, stamp_set)
+    inputs.check(stamp_set)
     split = split_of(stamp_set, config)
     fit = _fit_of(config)
     tracking = open_tracking(config)
@@ -136,8 +138,8 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
     saved["trainer"] |= longer
     _use_places_of_now(saved, config, overrides)
     check_training(saved)
-    inputs = input_spec(saved)
     stamp_set = open_stamps(saved["data"])
+    inputs = input_spec(saved, stamp_set)
     split = split_of(stamp_set, saved)
     fit = _fit_of(saved)
     digest = found.data.tags.get("data.digest")
@@ -237,9 +239,7 @@ def _fit_of(config: Mapping[str, Any]) -> Callable[[TrainingJob], float]:
     if _is_forest(config):
         from rb.training.forest import fit_forest
 
-        return lambda job: fit_forest(
-            job.config, job.stamp_set, job.split, job.run, job.console, job.name
-        )
+        return fit_forest
     from rb.training.network import fit_network, make_trainer
 
     make_trainer(config["trainer"])
@@ -250,15 +250,11 @@ def _is_forest(config: Mapping[str, Any]) -> bool:
     return bool(config["model"].get("learner"))
 
 
-def input_spec(config: Mapping[str, Any]) -> InputSpec | FeatureInputs:
-    """What the configured network, or forest, is fed."""
+def input_spec(config: Mapping[str, Any], stamp_set: StampSet | None = None) -> Inputs:
+    """What the configured network, or forest, is fed; sizes are those of the stamp set."""
     if _is_forest(config):
         return feature_inputs(config["model"])
-    inputs = config["model"]["inputs"]
-    unknown = set(inputs) - {"channels", "stacking", "scaling"}
-    if unknown:
-        raise UserError(f"model.inputs.{sorted(unknown)[0]}: there is no such setting")
-    return InputSpec(**inputs)
+    return InputSpec.from_config(config["model"]["inputs"], stamp_set)
 
 
 def split_of(stamp_set: StampSet, config: Mapping[str, Any]) -> Split:

@@ -17,12 +17,14 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from rb.errors import UserError
-from rb.models.checkpoint import load_model
 from rb.models.classifier import Classifier
+from rb.models.files import load_file
 from rb.models.initial_weights import load_weights
 from rb.stamps.datamodule import StampDataModule
 from rb.training.callbacks import DivergenceStop, EpochProgress, SavePoints
 from rb.training.context import TrainingJob
+from rb.training.memory import keep_memory
+from rb.training.recipe import AveragedWeights, make_classifier
 from rb.training.save_points import usable
 
 # Arguments of the Trainer that have a setting of their own, or are no matter of choice here.
@@ -109,6 +111,7 @@ def fit_network(job: TrainingJob) -> float:
     UserError
         If the loss is no number any more, or a save point cannot be written.
     """
+    keep_memory()
     settings, folder = job.config["trainer"], job.folder
     folder.mkdir(parents=True, exist_ok=True)
     data = StampDataModule(
@@ -148,26 +151,15 @@ def fit_network(job: TrainingJob) -> float:
 
 def _classifier(job: TrainingJob) -> Classifier:
     """The network with its loss and optimiser, and the facts that its checkpoint carries."""
-    settings, stamp_set = job.config["trainer"], job.stamp_set
-    return Classifier(
+    settings = job.config["trainer"]
+    return make_classifier(
+        settings,
         network=job.config["model"]["network"],
         inputs=job.inputs.to_dict(),
         optimizer=settings["optimizer"],
         scheduler=settings["scheduler"],
         seed=job.config["seed"],
-        package={
-            "name": job.config["model"]["name"],
-            "threshold": 0.5,
-            "run": job.run.run_id,
-            "training_set": {
-                "name": stamp_set.name,
-                "source": stamp_set.meta["source"],
-                "digest": stamp_set.digest,
-                "stamps_digest": stamp_set.stamps_digest,
-                "split_digest": job.split.digest(stamp_set.ids),
-                "n_train": len(job.split.train),
-            },
-        },
+        provenance=job.provenance,
     )
 
 
@@ -191,6 +183,8 @@ def _callbacks(job: TrainingJob, save_points: SavePoints) -> list[Callback]:
     patience = job.config["trainer"]["patience"]
     if patience:
         callbacks.insert(0, EarlyStopping("val/loss", patience=patience, check_finite=False))
+    if job.config["trainer"].get("ema"):
+        callbacks.insert(0, AveragedWeights(job.config["trainer"]["ema"]))
     return callbacks
 
 
@@ -202,7 +196,7 @@ def _record(job: TrainingJob, save_points: SavePoints, checkpoint: Path) -> floa
     run, name, rows = job.run, job.name, job.split.val
     save_points.send()
     history = pd.DataFrame(save_points.history)
-    model = load_model(checkpoint)
+    model = load_file(checkpoint)
     top = history.loc[history["val/acc"].idxmax()]
     run.log_metrics(
         {

@@ -75,7 +75,9 @@ def observe(settings: SurveySettings, number: int) -> Observation:
     """
     rng = generators(settings.seed, number)
     exposure, size = settings.exposure, settings.scene.frame_size
-    scene = draw_scene(rng["sky"], settings.scene, exposure.zero_point)
+    scene = draw_scene(
+        rng["sky"], settings.scene, exposure.zero_point, settings.detection.stamp_size
+    )
     night, deep = draw_conditions(rng["observation"], exposure, size)
     registration = draw_registration(rng["registration"], exposure, size)
     renderer = settings.scene.renderer

@@ -10,7 +10,6 @@ import sep
 from numpy.typing import NDArray
 
 from rb.errors import UserError
-from rb.stamps.stampset import STAMP_SIZE
 from rb.survey.settings import DetectionSettings
 
 Array = NDArray[np.float64]
@@ -229,12 +228,12 @@ def detect(
         filter_type="conv",
         deblend_cont=settings.deblend_contrast,
     )
-    edge = STAMP_SIZE // 2
+    edge = settings.stamp_size // 2
     height, width = image.shape
     column, row = np.rint(found["x"]).astype(int), np.rint(found["y"]).astype(int)
     inside = (column >= edge) & (column < width - edge) & (row >= edge) & (row < height - edge)
     found = found[inside]
-    flux, error = psf_flux(clean, variance, mask, found["x"], found["y"], fwhm)
+    flux, error = psf_flux(clean, variance, mask, found["x"], found["y"], fwhm, edge)
     detections = Detections(
         x=found["x"],
         y=found["y"],
@@ -258,6 +257,7 @@ def psf_flux(
     x: Array,
     y: Array,
     fwhm: float,
+    reach: int,
     beta: float = 3.0,
 ) -> tuple[Array, Array]:
     """PSF flux and its error at given positions, by weighted least squares.
@@ -269,16 +269,18 @@ def psf_flux(
     mask : ndarray of bool, shape (height, width)
         Pixels to leave out.
     x, y : ndarray of shape (n,)
-        Positions, px, at least 1.5 FWHM from the edge.
+        Positions, px, at least `reach` from the edge.
     fwhm, beta : float
         Moffat PSF.
+    reach : int
+        Pixels farther from a position than this, or than 1.5 FWHM, are left out.
 
     Returns
     -------
     flux, error : ndarray of shape (n,)
         ADU. The error is infinite where every pixel is masked.
     """
-    half = min(int(np.ceil(1.5 * fwhm)), STAMP_SIZE // 2)
+    half = min(int(np.ceil(1.5 * fwhm)), reach)
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     u = np.arange(-half, half + 1)
     cut = (row[:, None, None] + u[None, :, None], column[:, None, None] + u[None, None, :])

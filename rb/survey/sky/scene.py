@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from rb.stamps.stampset import STAMP_SIZE
+from rb.stamps.layout import STAMP_SIZE
 from rb.survey.settings import SceneSettings
 from rb.survey.sky.profiles import sersic_mixture
 from rb.survey.sky.render import Sources
@@ -69,9 +69,10 @@ def _points(x: NDArray, y: NDArray, flux: NDArray) -> Sources:
     return Sources(x, y, flux, zero, zero + 1.0, zero, zero)
 
 
-def _spread(rng: np.random.Generator, count: int, size: int, separation: float) -> NDArray:
+def _spread(
+    rng: np.random.Generator, count: int, size: int, separation: float, edge: int
+) -> NDArray:
     """Positions at least `separation` apart, by throwing darts; fewer where no room is left."""
-    edge = STAMP_SIZE // 2 + 1
     kept: list[NDArray] = []
     for dart in rng.uniform(edge, size - 1 - edge, size=(60 * count, 2)):
         if len(kept) == count:
@@ -95,7 +96,12 @@ def _offset_in_profile(
     return offsets
 
 
-def draw_scene(rng: np.random.Generator, settings: SceneSettings, zero_point: float) -> Scene:
+def draw_scene(
+    rng: np.random.Generator,
+    settings: SceneSettings,
+    zero_point: float,
+    stamp_size: int = STAMP_SIZE,
+) -> Scene:
     """Draw the sky of one frame.
 
     Field galaxies and stars follow power-law number counts; every supernova brings a host of its
@@ -110,6 +116,8 @@ def draw_scene(rng: np.random.Generator, settings: SceneSettings, zero_point: fl
         Densities, magnitudes and sizes.
     zero_point : float
         Magnitude of 1 ADU.
+    stamp_size : int
+        Pixels along a side of a stamp; those of all supernovae lie within the frame.
 
     Returns
     -------
@@ -120,7 +128,8 @@ def draw_scene(rng: np.random.Generator, settings: SceneSettings, zero_point: fl
     field = size + 2 * SOURCE_MARGIN_PX
     area_arcmin2 = (field * settings.pixel_scale / 60.0) ** 2
 
-    spots = _spread(rng, settings.sn_per_frame, size, settings.sn_separation_px)
+    edge = stamp_size // 2 + 1
+    spots = _spread(rng, settings.sn_per_frame, size, settings.sn_separation_px, edge)
     hosted = rng.random(len(spots)) >= settings.hostless_fraction
     n_hosts = int(hosted.sum())
     n_field = rng.poisson(settings.galaxy_density * area_arcmin2)
