@@ -129,7 +129,7 @@ def test_every_setting_has_a_comment():
 @pytest.mark.parametrize("name", SWEPT)
 def test_each_experiment_runs_at_toy_size(name, toy_root, monkeypatch, as_before):
     few = {"table10_grid": ["vary.grid=[[5,7],[3],[3],[100]]"]}.get(name, [])
-    if name == "premade":
+    if name == "backbones":
         pytest.importorskip("timm")
     words = [f"experiment={name}", "size=toy", f"paths.root={toy_root}", *few]
     assert run_here(monkeypatch, "train.py", *words) == 0
@@ -143,7 +143,7 @@ def test_each_experiment_runs_at_toy_size(name, toy_root, monkeypatch, as_before
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["jobs/failed"] == 0
     wanted = {
-        "paper": 2, "stacking": 4, "richer": 5, "premade": 3, "longer": 3, "scalings": 6,
+        "paper": 2, "stacking": 4, "richer": 5, "backbones": 3, "longer": 3, "scalings": 6,
         "folds": 6, "table10": 19, "table10_grid": 2, "table10_random": 2,
     }[name]  # fmt: skip
     assert parent.data.metrics["jobs/finished"] == wanted
@@ -156,5 +156,5 @@ def toy_root(tmp_path_factory):
 
 
 def test_the_experiments_are_known_here():
-    assert {"paper", "table10", "folds", "stacking", "richer", "premade"} <= set(SWEPT)
+    assert {"paper", "table10", "folds", "stacking", "richer", "backbones"} <= set(SWEPT)
     assert OmegaConf.load(REPOSITORY / "conf/size/toy.yaml").size.name == "toy"
