@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from rb.version import __version__
 
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load"]
 
 
-def load(what: str | os.PathLike[str], runs: str | os.PathLike[str] | None = None) -> Scorer:
+def load(
+    what: str | os.PathLike[str],
+    runs: str | os.PathLike[str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> Scorer:
     """Load a trained model, to say `p_real` of stamps. Nothing in its file is executed.
 
     Parameters
@@ -24,6 +29,11 @@ def load(what: str | os.PathLike[str], runs: str | os.PathLike[str] | None = Non
     runs : path, optional
         Folder that the runs are in; `mlruns/` of the project by default. With
         `MLFLOW_TRACKING_URI` in the environment they are on that server.
+    inputs : mapping, optional
+        How a Keras network is fed, where the shape of its input does not say it: `channels` in
+        the order of its input, `stacking`, `scaling` (of all, or by channel); and `label_1`, what
+        its output of 1 means: `real` or `bogus`. The same keys in `NAME.yaml` beside `NAME.h5` do
+        as well.
 
     Returns
     -------
@@ -39,4 +49,4 @@ def load(what: str | os.PathLike[str], runs: str | os.PathLike[str] | None = Non
     # Here, so that `import rb` and the command lines' help stay quick.
     from rb.evaluation.choose import load
 
-    return load(what, runs)
+    return load(what, runs, inputs)

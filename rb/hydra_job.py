@@ -6,6 +6,7 @@ import difflib
 import functools
 import os
 import re
+import shlex
 import signal
 import sys
 import warnings
@@ -105,9 +106,11 @@ def fail(message: str) -> NoReturn:
 
 def configuration_message(error: Exception) -> str | None:
     """One line for what Hydra and OmegaConf raise; None if it is not about configuration."""
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
+    if isinstance(error, OverrideParseException):
+        return _unreadable(str(error.override))
     cause: BaseException | None = error
     while cause and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -133,6 +136,22 @@ def configuration_message(error: Exception) -> str | None:
     return re.split(r" full_key:| Set the environment| See https:", text)[0].strip()
 
 
+def _unreadable(word: str) -> str:
+    """What to write in the place of a word that Hydra's grammar does not take."""
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        return f"'{word}' is no setting; write KEY=VALUE, see --help"
+    if value.startswith(("[", "{")):
+        return (
+            f"{key}: the list {value} cannot be read; entries with other characters than letters, "
+            f'digits and ._-/:+ need quotation marks, such as \'{key}=["a=1.ckpt","b.ckpt"]\''
+        )
+    # In Hydra's quotation marks a backslash counts only before a quotation mark.
+    plain = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + (m[2] and '\\"'), value)
+    quoted = shlex.quote(f'{key}="{plain}"')
+    return f"{key}: {value} has characters that need quotation marks; write {quoted}"
+
+
 def _nearest(key: str) -> str:
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -148,5 +167,5 @@ def _nearest(key: str) -> str:
         except Exception:  # a broken file is reported when it is used
             continue
         known |= {f"{group}.{name}".lstrip(".") for name, _ in leaves if "defaults" not in name}
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(key, known - {key}, n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -118,7 +118,9 @@ def _print_progress(session: Review) -> None:
 
 
 def _merge_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="folder of rb labels review")
+    parser.add_argument(
+        "folder", type=Path, help="folder of rb labels review, or a table of id, inspector, verdict"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("verdicts.parquet"), metavar="TABLE",
         help="table to write, .parquet or .csv (verdicts.parquet)",

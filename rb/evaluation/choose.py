@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +35,17 @@ class ChosenModel:
     command: str | None = None
 
 
-def load(what: str | os.PathLike[str], runs: str | os.PathLike[str] | None = None) -> Scorer:
+def load(
+    what: str | os.PathLike[str],
+    runs: str | os.PathLike[str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> Scorer:
     """The one model that `what` names, see `rb.load`."""
     file = model_file(what)
     if file is not None:
-        return load_file(file)
+        return load_file(file, inputs=inputs)
+    if inputs is not None:
+        raise UserError(f"{what} is no Keras file, and runs say themselves how they are fed")
     folder = project_root() / "mlruns" if runs is None else Path(runs)
     if "MLFLOW_TRACKING_URI" not in os.environ and not (folder / "mlflow.db").is_file():
         raise UserError(f"{what} is no file of a model, and there are no runs in {folder}")

@@ -19,13 +19,15 @@ import math
 import re
 import warnings
 import zlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from astropy.io import fits
+
+T = TypeVar("T")
 
 #: A stamp of DES is 13 to 24 kB; a file larger than this holds something else and is not read.
 MAX_BYTES = 2**20
@@ -35,7 +37,8 @@ MAX_HDUS = 32
 _BLOCK = 2880
 _CARD = 80
 _LEAD = 5 * _CARD
-_END = b"END" + b" " * 77
+# Blanks by the standard; some writers fill up with zeros.
+_FILLING = b" \0"
 _GZIP = b"\x1f\x8b"
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _VALUE = re.compile(rb"= +(T|-?[0-9]{1,9}) *(?:/[\x20-\x7e]*)?")
@@ -55,6 +58,14 @@ class BadStamp(ValueError):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason} ({detail})" if detail else reason)
         self.reason, self.detail = reason, detail
+
+
+class Hdu(NamedTuple):
+    """An image of a FITS file: its name, its cards, and its pixels as the file keeps them."""
+
+    name: str
+    header: Mapping[str, Any]
+    pixels: np.ndarray
 
 
 class StampParser:
@@ -123,8 +134,16 @@ class StampParser:
             return None
         return np.frombuffer(data, dtype, n, start).reshape(shape)
 
+    def images(self, data: bytes) -> list[Hdu]:
+        """Return all 2-D images of a FITS file; raises `BadStamp` like `read`."""
+        return self._with_astropy(data, lambda: list(self._images(data)))
+
     def _any(self, data: bytes) -> np.ndarray:
         """Pixels by way of astropy, or the reason why there are none."""
+        return self._with_astropy(data, lambda: next(self._images(data)).pixels.astype(np.float32))
+
+    @staticmethod
+    def _with_astropy(data: bytes, work: Callable[[], T]) -> T:
         if not data:
             raise BadStamp("is empty")
         if not data.startswith(b"SIMPLE"):
@@ -132,30 +151,35 @@ class StampParser:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                return self._first_image(data).astype(np.float32)
+                return work()
         except BadStamp:
             raise
         except Exception as error:  # astropy raises what it likes on damaged headers
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise BadStamp("is not readable as FITS", reason) from error
 
-    def _first_image(self, data: bytes) -> np.ndarray:
-        start, packed = 0, False
+    def _images(self, data: bytes) -> Iterator[Hdu]:
+        start, packed, found = 0, False, False
         for number in range(1 if self.size else MAX_HDUS):
-            if start >= len(data):
+            # Behind the last HDU some writers leave zeros.
+            if start >= len(data) or (number and not data[start : start + _CARD].strip(_FILLING)):
                 break
             header, body = _read_header(data, start)
             bitpix, axes = _layout(header)
             shape = axes if self.size else tuple(n for n in axes if len(axes) == 2 or n != 1)
             is_image = number == 0 or str(header.get("XTENSION")).strip() == "IMAGE"
             if is_image and axes and (self.size or len(shape) == 2):
-                return self._pixels(data[body:], bitpix, shape, header)
+                found = True
+                name = str(header.get("EXTNAME", "")).strip().upper()
+                yield Hdu(name, header, self._pixels(data[body:], bitpix, shape, header))
             packed |= "ZIMAGE" in header
             extra = (header.get("PCOUNT", 0), header.get("GCOUNT", 1)) if number else (0, 1)
             if any(type(n) is not int or n < 0 for n in extra):
                 break
             size = abs(bitpix) // 8 * extra[1] * (extra[0] + (math.prod(axes) if axes else 0))
             start = body + -(-size // _BLOCK) * _BLOCK
+        if found:
+            return
         if self.size:
             raise BadStamp("has no image in its primary HDU", "NAXIS = 0")
         raise BadStamp("is a tile-compressed FITS image" if packed else "has no 2-D image")
@@ -177,6 +201,8 @@ class StampParser:
         for keyword, value in scaling:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise BadStamp("is not readable as FITS", f"{keyword} is no number")
+        if not scaling:
+            return np.frombuffer(data, _DTYPES[bitpix], shape[0] * shape[1]).reshape(shape)
         # astropy acts on every card of a file it opens, and a hostile one (NAXIS = 99999999)
         # keeps it busy for ever. It gets the pixels with the checked cards.
         image = [("BITPIX", bitpix), ("NAXIS", 2), ("NAXIS1", shape[1]), ("NAXIS2", shape[0])]
@@ -194,11 +220,15 @@ class StampParser:
 def gunzip(data: bytes, max_bytes: int = MAX_BYTES) -> bytes:
     """Expand a gzipped stamp, of one or several streams, never to more than `max_bytes`.
 
+    A FITS file that is only named as if it were gzipped stays as it is.
+
     Raises
     ------
     BadStamp
         If it is damaged, cut off, or expands to more than that.
     """
+    if data.startswith(b"SIMPLE"):
+        return data
     expanded, rest = b"", data
     while not expanded or rest.startswith(_GZIP):
         expander = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -226,7 +256,8 @@ def _read_header(data: bytes, start: int) -> tuple[fits.Header, int]:
     if end - start > MAX_HEADER:
         raise BadStamp("is not readable as FITS", f"a header of more than {MAX_HEADER:,} bytes")
     body = (end // _BLOCK + 1) * _BLOCK
-    return fits.Header.fromfile(io.BytesIO(data[start:body])), body
+    cards = data[start:end] + b"END".ljust(body - end)
+    return fits.Header.fromfile(io.BytesIO(cards)), body
 
 
 def _layout(header: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
@@ -268,7 +299,8 @@ def _find_end(data: bytes, start: int = _LEAD) -> int:
     at = data.find(b"END", start)
     while at >= 0:
         if at % _CARD == 0:
-            if data.startswith(_END, at):
+            card = data[at : at + _CARD]
+            if len(card) == _CARD and not card[3:].strip(_FILLING):
                 return at
             if not _KEYWORD_GOES_ON.match(data, at + 3):
                 return -1

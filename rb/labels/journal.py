@@ -1,8 +1,12 @@
 """What inspectors said: a file for each, a line a verdict, written at once.
 
 ``verdicts-<name>.csv`` is only ever added to; of several verdicts on a candidate the last one
-counts, so going back and deciding again is another line. A line that was cut short, because
-the disk was full or the machine stopped, is left out.
+counts, so going back and deciding again is another line. A last line that was cut short, because
+the disk was full or the machine stopped, is left out; any other line that cannot be read is an
+error. A journal may have been through a spreadsheet: a byte-order mark, semicolons and times in
+another form are understood, identifiers that were rounded are refused.
+
+Verdicts that were collected elsewhere come as one table, a row a vote (`read_votes`).
 """
 
 from __future__ import annotations
@@ -13,10 +17,12 @@ import os
 import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote
 
 from rb.errors import UserError
+from rb.stamps.label_table import lost_digits, read_rows
+from rb.stamps.layout import boolean_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +79,7 @@ def append_verdict(
             if file.tell() == 0:
                 line = _line(COLUMNS) + line
             elif not _ends_with_newline(path):
-                line = b"\n" + line  # so that a line cut short does not spoil this one
+                line = _end_last_line(path, file) + line
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
@@ -92,22 +98,85 @@ def read_journal(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    rows = list(csv.reader(io.StringIO(text)))
-    if not rows or tuple(rows[0]) != COLUMNS:
+    header = next(iter(text.splitlines()), "")
+    delimiter = max(",;\t", key=header.count)
+    lines = csv.reader(io.StringIO(text), delimiter=delimiter)
+    if tuple(next(lines, ())) != COLUMNS:
         raise UserError(
             f"{path}: does not begin with the columns {','.join(COLUMNS)}; move it elsewhere"
         )
-    whole = [row for row in rows[1:] if _is_whole(row)]
+    whole, wrong, cut = [], None, False
+    for row in lines:
+        if wrong is not None:
+            raise UserError(f"{path}: {wrong}; put that line right or take it out")
+        problem = _problem(row)
+        if row and not problem:
+            whole.append(row)
+        elif row:
+            wrong = f"line {lines.line_num} cannot be read ({problem})"
+            cut = len(row) < len(COLUMNS) and not text.endswith("\n")
+    if wrong is not None and not cut:
+        raise UserError(f"{path}: {wrong}; put that line right or take it out")
     table = pd.DataFrame(whole, columns=list(COLUMNS), dtype=object)
     table = table.drop_duplicates("id", keep="last", ignore_index=True)
     return table.astype({"label": "int8", "shown": "int8"})
 
 
+def read_votes(path: Path) -> dict[str, pd.DataFrame]:
+    """Verdicts by inspector out of one table, parquet or CSV: ``id``, ``inspector``, ``verdict``.
+
+    A verdict is real, bogus or unsure, or 0, 1 or null; the last one of an inspector on a candidate
+    counts. ``label`` and ``stamp`` are taken where they are there.
+
+    Raises
+    ------
+    UserError
+        If it is no such table.
+    """
+    table = read_rows(path, "rb labels merge")
+    for column in ("inspector", "verdict"):
+        if column not in table:
+            raise UserError(
+                f"{path}: has no column '{column}'; a table of votes has id, inspector, verdict"
+            )
+    boolean = boolean_row(table["verdict"])  # true may mean that it is real, or bogus
+    said = [_VOTES.get(_word(v)) for v in table["verdict"]]
+    if boolean is not None or None in said:
+        row = said.index(None) if boolean is None else boolean
+        raise UserError(
+            f"{path}: '{table['verdict'].iloc[row]}' of candidate {table['id'].iloc[row]} is no "
+            "verdict; give real, bogus or unsure, or 0, 1 or nothing"
+        )
+    if table["inspector"].isna().any():
+        row = int(table["inspector"].isna().to_numpy().argmax()) + 1
+        raise UserError(f"{path}: has no inspector in row {row}")
+    votes = _as_journal(table, said)
+    return {
+        inspector_name(str(name)): part.drop_duplicates("id", keep="last", ignore_index=True)
+        for name, part in votes.groupby(table["inspector"].to_numpy(), sort=True)
+    }
+
+
+def _as_journal(table: pd.DataFrame, said: list[str | None]) -> pd.DataFrame:
+    """Votes in the columns of a journal."""
+    import pandas as pd
+
+    label = pd.to_numeric(table["label"], errors="coerce") if "label" in table else None
+    stamp = table["stamp"].astype(object).fillna("") if "stamp" in table else ""
+    found = pd.DataFrame(
+        {"id": table["id"], "verdict": said, "shown": 0, "stamp": stamp, "time": ""}
+    )
+    found["label"] = -1 if label is None else label.where(label.isin([0, 1]), -1).astype("int8")
+    return found[list(COLUMNS)].astype({"label": "int8", "shown": "int8"})
+
+
 def read_journals(folder: Path) -> dict[str, pd.DataFrame]:
-    """All verdicts in a folder, by inspector; UserError if there are none."""
+    """All verdicts in a folder, or in a table of votes, by inspector; UserError if none."""
+    if folder.is_file():
+        return read_votes(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; give the one of rb labels review")
     found = {}
@@ -138,11 +207,37 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _is_whole(row: list[str]) -> bool:
-    return (
-        len(row) == len(COLUMNS)
-        and row[1] in VERDICTS
-        and row[2] in ("0", "1", "-1")
-        and row[3] in ("0", "1")
-        and len(row[5]) == len("2000-01-01T00:00:00+00:00")
-    )
+def _end_last_line(path: Path, file: BinaryIO) -> bytes:
+    """Take a last line that was cut short out of the journal, or give the end it lacks."""
+    whole = path.read_bytes()
+    start = whole.rfind(b"\n") + 1
+    last = whole[start:].decode("utf-8", errors="replace")
+    if not _problem(next(csv.reader([last]), [])):
+        return b"\n"
+    file.truncate(start)
+    return b""
+
+
+def _problem(row: list[str]) -> str:
+    """What keeps a line from being a verdict; empty if nothing does."""
+    if len(row) != len(COLUMNS):
+        return f"{len(row)} columns instead of {len(COLUMNS)}"
+    if not row[0]:
+        return "no id"
+    if lost_digits(row[0]):
+        return f"id {row[0]} was rounded by a spreadsheet"
+    if row[1] not in VERDICTS:
+        return f"'{row[1][:20]}' is none of {', '.join(VERDICTS)}"
+    if row[2] not in ("0", "1", "-1") or row[3] not in ("0", "1"):
+        return f"label '{row[2][:20]}' or shown '{row[3][:20]}' is no such number"
+    return ""
+
+
+def _word(verdict: object) -> str:
+    text = "" if verdict is None or verdict != verdict else str(verdict).strip().lower()
+    return text.removesuffix(".0")
+
+
+_VOTES = {v: v for v in VERDICTS} | {
+    "0": "real", "1": "bogus", "-1": "unsure", "": "unsure", "<na>": "unsure", "nan": "unsure",
+}  # fmt: skip

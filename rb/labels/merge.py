@@ -55,7 +55,7 @@ def merge_verdicts(
     every = pd.concat(
         [table.assign(inspector=name) for name, table in said.items()], ignore_index=True
     )
-    marks = every.groupby("id")["stamp"].nunique()
+    marks = every[every["stamp"] != ""].groupby("id")["stamp"].nunique()
     if (marks > 1).any():
         raise UserError(
             f"inspectors have seen different pixels of candidate {marks[marks > 1].index[0]}; "
@@ -83,7 +83,7 @@ def merge_verdicts(
             "disputed": disputed,
             "label": _nullable(label),
             "inspectors": names.reindex(counts.index).to_numpy(),
-            "stamp": first["stamp"].to_numpy(),
+            "stamp": first["stamp"].replace("", None).to_numpy(),
         }
     )
     return table.sort_values("id", ignore_index=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rb.errors import UserError
 from rb.models.contract import Scorer
@@ -31,7 +33,11 @@ def model_file(name: str | os.PathLike[str]) -> Path | None:
     return path if path.suffix.lower() in _LOADERS else None
 
 
-def load_file(path: str | os.PathLike[str], cache: Path | None = None) -> Scorer:
+def load_file(
+    path: str | os.PathLike[str],
+    cache: Path | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> Scorer:
     """The model in a file, or in the one file of a folder.
 
     Parameters
@@ -40,6 +46,8 @@ def load_file(path: str | os.PathLike[str], cache: Path | None = None) -> Scorer
         A checkpoint or forest of `train.py`, or a Keras file; told apart by the end of the name.
     cache : path, optional
         Folder where a scorer may keep what is slow to compute, such as features of stamps.
+    inputs : mapping, optional
+        How a Keras network is fed, see `rb.load`; all other files say it themselves.
 
     Raises
     ------
@@ -52,6 +60,9 @@ def load_file(path: str | os.PathLike[str], cache: Path | None = None) -> Scorer
     where = _LOADERS.get(path.suffix.lower())
     if where is None:
         raise UserError(f"{path}: no model; its file ends in one of {', '.join(_LOADERS)}")
+    if inputs is not None and where != _KERAS:
+        raise UserError(f"{path}: says itself how it is fed; leave inputs out")
     module, _, function = where.partition(":")
-    scorer: Scorer = getattr(importlib.import_module(module), function)(path, cache)
+    load = getattr(importlib.import_module(module), function)
+    scorer: Scorer = load(path, cache) if inputs is None else load(path, cache, inputs)
     return scorer

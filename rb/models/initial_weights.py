@@ -36,18 +36,16 @@ def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
             check_network(model["network"])
         return model
     from rb.models.keras.network import load_keras
+    from rb.models.keras.scorer import inputs_of
 
     network = load_keras(file)
     if not model.get("inputs"):
-        if network.channels is None or network.stacking is None:
-            raise UserError(
-                f"{file}: takes {network.input_shape}, which does not tell the channels; "
-                "set model.inputs"
-            )
+        spec = inputs_of(Path(file), network)
         model["inputs"] = {
-            "channels": list(network.channels),
-            "stacking": network.stacking,
-            "size": network.input_shape[0],
+            "channels": list(spec.channels),
+            "stacking": spec.stacking,
+            "scaling": dict(spec.scaling),
+            "size": spec.size,
         }
     model["network"] = {
         "_target_": "rb.models.keras.network.KerasSequential",

@@ -186,7 +186,9 @@ class InputSpec:
         shape = stamps.images.shape
         if len(shape) != 4 or shape[1:] != (len(CHANNELS), self.size, self.size):
             size = f"{len(CHANNELS)}, {self.size}, {self.size}"
-            raise UserError(f"stamps have shape {shape}, the model takes (N, {size})")
+            raise UserError(
+                f"stamps have shape {shape}, the model takes (N, {size}){self._how_to_cut(shape)}"
+            )
         planes = [self._plane(stamps, channel) for channel in self.channels]
         out = torch.empty((len(stamps), *self.shape))
         for start in range(0, len(stamps), chunk):
@@ -200,6 +202,14 @@ class InputSpec:
             else:
                 out[rows, 0] = torch.cat(scaled, -1)
         return out
+
+    def _how_to_cut(self, shape: tuple[int, ...]) -> str:
+        """How larger stamps are cut to this size, for a message; empty where that is not it."""
+        if len(shape) != 4 or shape[2] != shape[3] or shape[2] <= self.size:
+            return ""
+        low = shape[2] // 2 - self.size // 2
+        part = f"{low}:{low + self.size}"
+        return f"; cut them about the candidate: stamps[:, :, {part}, {part}]"
 
     @staticmethod
     def _plane(stamps: Stamps, channel: str) -> np.ndarray:

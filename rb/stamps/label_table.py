@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,24 +16,30 @@ from rb.stamps.layout import BOGUS, REAL, UNKNOWN, boolean_row
 if TYPE_CHECKING:
     import pandas as pd
 
+EXACT = 2**53
+"""Whole numbers up to this are exact in a floating-point number; beyond it digits are lost."""
+
+_ROUNDED = re.compile(r"[-+]?\d+([.,]\d*)?[eE]\+\d+")
+_WHOLE = re.compile(r"^([-+]?\d+)\.0+$")
+
 VERDICT_COLUMNS = ("verdict", "label")
 """Names of the column that holds the new labels; the first that is there counts."""
 
 
-def read_table(path: Path, what: str) -> pd.DataFrame:
-    """A table in parquet or CSV with a column ``id``.
+def read_rows(path: Path, what: str) -> pd.DataFrame:
+    """A table in parquet or CSV with a column ``id`` of text, which may hold an ``id`` twice.
 
     Parameters
     ----------
     path
-        The file; ``.parquet`` is parquet, all else is CSV with a header.
+        The file; ``.parquet`` is parquet, all else is CSV with a header, of commas or semicolons.
     what
         Setting or argument that named it, for messages: "data.labels".
 
     Raises
     ------
     UserError
-        If it is missing, damaged, empty, has no ``id``, or holds an ``id`` twice.
+        If it is missing, damaged, empty, or has no ``id``, or one that was rounded.
     """
     import pandas as pd
 
@@ -40,28 +47,52 @@ def read_table(path: Path, what: str) -> pd.DataFrame:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
-            table = pd.read_csv(path, comment="#", dtype={"id": str, "stamp": str})
+            kinds = {"id": str, "stamp": str}
+            table = pd.read_csv(path, comment="#", dtype=kinds)
+            if "id" not in table and ";" in "".join(map(str, table.columns)):
+                table = pd.read_csv(path, comment="#", dtype=kinds, sep=";")
     except FileNotFoundError:
-        raise UserError(
-            f"{what}: {path} does not exist; give a table with id and verdict"
-        ) from None
+        raise UserError(f"{what}: {path} does not exist; give a table with a column id") from None
     except (OSError, ValueError) as error:  # pyarrow's and pandas' errors are ValueErrors
         raise UserError(f"{what}: {path} is no readable table ({error})") from error
+    if "id" not in table and "id" in table.index.names:  # as pandas keeps an index in parquet
+        table = table.reset_index()
     if "id" not in table:
         raise UserError(f"{what}: {path} has no column 'id'; its columns are {_names(table)}")
     if table.empty:
-        raise UserError(f"{what}: {path} is empty; leave the setting out to use the set's labels")
+        raise UserError(f"{what}: {path} is empty; leave the setting out to do without it")
     if table["id"].isna().any():
         row = int(np.flatnonzero(table["id"].isna())[0]) + 1
         raise UserError(f"{what}: {path} has no id in row {row}")
-    table["id"] = as_text(table["id"].to_numpy())
+    ids = table["id"]
+    if ids.dtype.kind == "f" and (ids.abs() > EXACT).any():
+        lost: str | None = f"{ids[ids.abs() > EXACT].iloc[0]:.0f}"
+    else:
+        lost = next((i for i in ids if isinstance(i, str) and lost_digits(i)), None)
+    if lost is not None:
+        raise UserError(
+            f"{what}: {path} has id {lost}, a floating-point number that has lost digits; write "
+            "ids as whole numbers or as text"
+        )
+    table["id"] = as_text(ids.to_numpy())
+    return table
+
+
+def read_table(path: Path, what: str) -> pd.DataFrame:
+    """`read_rows` of a table that holds each ``id`` once; UserError where it does not."""
+    table = read_rows(path, what)
     repeated = table["id"][table["id"].duplicated()]
     if len(repeated):
         raise UserError(
             f"{what}: {path} names {repeated.nunique():,} candidates more than once, the first is "
-            f"id {repeated.iloc[0]}; keep one verdict each"
+            f"id {repeated.iloc[0]}; keep one row each"
         )
     return table
+
+
+def lost_digits(text: str) -> bool:
+    """Whether `text` is a number as spreadsheets round it: 2.46E+18."""
+    return _ROUNDED.fullmatch(text.strip()) is not None
 
 
 def read_verdicts(path: Path, what: str = "data.labels") -> pd.DataFrame:
@@ -110,11 +141,11 @@ def digest_of(verdicts: pd.DataFrame) -> str:
 
 
 def as_text(ids: np.ndarray) -> np.ndarray:
-    """Identifiers as text, so that 17, 17.0 and "17" are the same candidate; object, (n,)."""
+    """Identifiers as text, so that 17, 17.0, "17" and "17.0" are one candidate; object, (n,)."""
     ids = np.asarray(ids)
     if ids.dtype.kind == "f" and np.all(ids == np.round(ids)):
         ids = ids.astype(np.int64)  # a table with a gap somewhere has turned its ids into floats
-    return np.array([str(i).strip() for i in ids.tolist()], dtype=object)
+    return np.array([_WHOLE.sub(r"\1", str(i).strip()) for i in ids.tolist()], dtype=object)
 
 
 def as_numbers(ids: np.ndarray) -> np.ndarray:

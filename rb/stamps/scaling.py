@@ -79,7 +79,7 @@ _LINEAR: dict[str, Callable[[Tensor, Tensor | None, Tensor, Tensor], tuple[Tenso
     "standardise": _standardise,
     "minmax": _minmax,
 }
-SCALINGS = (*_LINEAR, "raw")
+SCALINGS = (*_LINEAR, "l2", "raw")
 
 
 def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
@@ -88,7 +88,8 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
     Parameters
     ----------
     stamps : array or tensor, (..., H, W)
-        Raw pixel values, in any unit; all scalings but ``raw`` ignore an affine change of it.
+        Raw pixel values, in any unit; all scalings but ``l2`` and ``raw`` ignore an affine change
+        of it, and ``l2`` a factor.
         What a masked array masks is not finite.
     scaling : str
         ``three_sigma``
@@ -100,6 +101,9 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
             mean 0, σ 1; the paper's choice for the difference image;
         ``minmax``
             all pixels to 0–1;
+        ``l2``
+            divided by the root of the sum of squares, pixels that are not finite 0; what networks
+            of ZTF take (braai: Duev et al. 2019, arXiv 1907.11259);
         ``raw``
             unchanged, apart from pixels that are not finite.
 
@@ -129,7 +133,11 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
     if finite is not None:
         x = torch.where(finite, x, mean.float())
     if scaling != "raw":
-        zero, unit = _LINEAR[scaling](x, finite, mean, std)
+        if scaling == "l2":
+            x = x if finite is None else torch.where(finite, x, 0.0)
+            zero, unit = torch.zeros_like(mean), x.double().square().sum(1, keepdim=True).sqrt()
+        else:
+            zero, unit = _LINEAR[scaling](x, finite, mean, std)
         # Rounding leaves a constant stamp with a σ of some 1e-8 of its value.
         spread = (std > 1e-7 * mean.abs()) & (unit > 0)
         x = (x - zero).div_(torch.where(spread, unit, 1.0))

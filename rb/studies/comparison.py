@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
@@ -20,6 +19,7 @@ from rb.report.forest_sections import forest_sections
 from rb.report.sections import SMALL, Report, Section
 from rb.report.survey_scores import survey_score_sections
 from rb.report.terminal import frame_table, print_comparison, score_table
+from rb.stamps.label_table import as_text, read_table
 from rb.tracking import TrackedRun, Tracking
 
 
@@ -69,19 +69,14 @@ def _foreign_scores(file: str | None, first: ScoredRun) -> list[RunResult]:
     if file is None:
         return []
     path = Path(file)
-    try:
-        table = (
-            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, comment="#")
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"scores: {path} cannot be read ({error})") from error
-    if "id" not in table or len(table.columns) < 2:
+    table = read_table(path, "scores")
+    if len(table.columns) < 2:
         raise UserError(f"scores: {path} needs a column id and at least one column of p_real")
     ours = first.result
-    table = table.set_index(table["id"].astype(str)).drop(columns="id")
+    table = table.set_index("id")
     found = []
     for column in table.select_dtypes("number"):
-        p_real = table[column].reindex(ours.ids.astype(str)).to_numpy(dtype=float)
+        p_real = table[column].reindex(as_text(ours.ids)).to_numpy(dtype=float)
         there = np.isfinite(p_real)
         if there.any():
             found.append(

@@ -198,3 +198,102 @@ def test_verdicts_on_different_pixels_are_not_combined(tmp_path):
         append_verdict(tmp_path, who, id="1", verdict="real", label=1, shown=False, stamp=mark)
     with pytest.raises(UserError, match="different pixels of candidate 1"):
         merged(tmp_path)
+
+
+def spreadsheet(path: Path, *lines: str, mark: str = "", end: str = "\n") -> Path:
+    head = "id,verdict,label,shown,stamp,time"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(mark + "\n".join([head, *lines]) + end, encoding="utf-8")
+    return path
+
+
+def test_times_that_a_spreadsheet_wrote_anew_lose_no_verdict(tmp_path):
+    path = spreadsheet(
+        tmp_path / "verdicts-Ada.csv",
+        "1,real,1,0,m1,2026-01-01T00:00:00+00:00",
+        "2,bogus,1,0,m2,01/01/2026 00:00",
+        "3,unsure,1,0,m3,",
+        mark="\ufeff",
+    )
+    assert read_journal(path)["verdict"].tolist() == ["real", "bogus", "unsure"]
+    path.write_text(path.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
+    assert read_journal(path)["id"].tolist() == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2.46E+18,real,1,0,m,t", "line 3 cannot be read (id 2.46E+18 was rounded"),
+        ("2,rael,1,0,m,t", "line 3 cannot be read ('rael' is none of real"),
+        ("2,real", "line 3 cannot be read (2 columns instead of 6)"),
+        ("2,real,x,0,m,t", "line 3 cannot be read (label 'x'"),
+        (",real,1,0,m,t", "line 3 cannot be read (no id)"),
+    ],
+)
+@pytest.mark.parametrize("last", [False, True])
+def test_lines_that_cannot_be_read_are_named(tmp_path, line, message, last, capsys):
+    lines = ["1,real,1,0,m,t", line, *([] if last else ["3,real,1,0,m,t"])]
+    path = spreadsheet(tmp_path / "review" / "verdicts-Ada.csv", *lines)
+    assert main(["labels", "merge", str(path.parent), "--out", str(tmp_path / "v.csv")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "v.csv").exists()
+
+
+def test_only_a_last_line_that_lacks_its_end_was_cut(tmp_path):
+    path = spreadsheet(tmp_path / "verdicts-Ada.csv", "1,real,1,0,m,t", "2,real,1", end="")
+    assert read_journal(path)["id"].tolist() == ["1"]
+    spreadsheet(path, "1,real,1,0,m,t", "2.46E+18,real,1,0,m,t", end="")
+    with pytest.raises(UserError, match="rounded by a spreadsheet"):
+        read_journal(path)
+
+
+def test_votes_of_others_come_as_one_table(three, tmp_path, capsys):
+    votes = pd.concat(
+        [t.assign(inspector=name) for name, t in read_journals(three).items()], ignore_index=True
+    )
+    expected = tmp_path / "a.csv"
+    assert main(["labels", "merge", str(three), "--out", str(expected)]) == 0
+    for name, table in {
+        "words.csv": votes[["id", "inspector", "verdict", "label", "stamp"]],
+        "numbers.parquet": votes.assign(
+            verdict=votes["verdict"].map({"real": 0, "bogus": 1, "unsure": None})
+        )[["id", "inspector", "verdict", "label", "stamp"]],
+    }.items():
+        path = tmp_path / name
+        table.to_csv(path, index=False) if name.endswith("csv") else table.to_parquet(path)
+        out = tmp_path / f"{name}-out.csv"
+        assert main(["labels", "merge", str(path), "--out", str(out)]) == 0
+        assert out.read_text() == expected.read_text()
+    votes[["id", "inspector", "verdict"]].to_csv(tmp_path / "plain.csv", index=False, sep=";")
+    assert main(["labels", "merge", str(tmp_path / "plain.csv"), "--out", str(tmp_path / "p.csv")]) == 0  # fmt: skip  # noqa: E501
+    plain, known = pd.read_csv(tmp_path / "p.csv"), pd.read_csv(expected)
+    assert plain["verdict"].equals(known["verdict"]) and plain["label"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,verdict\n1,real\n", "has no column 'inspector'; a table of votes has"),
+        ("id,inspector,verdict\n1,Ada,True\n", "'True' of candidate 1 is no verdict"),
+        ("id,inspector,verdict\n1,,real\n", "has no inspector in row 1"),
+        ("id,inspector,verdict\n2.46E+18,Ada,real\n", "has id 2.46E+18, a floating-point number"),
+    ],
+)
+def test_tables_that_are_no_votes(tmp_path, text, message, capsys):
+    (tmp_path / "votes.csv").write_text(text)
+    assert main(["labels", "merge", str(tmp_path / "votes.csv")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_identifiers_of_label_tables(tmp_path):
+    from rb.stamps.label_table import read_verdicts
+
+    (tmp_path / "a.csv").write_text("\ufeffid;verdict\n17.0;0\n2460000000000000001;1\n")
+    found = read_verdicts(tmp_path / "a.csv")
+    assert found["id"].tolist() == ["17", "2460000000000000001"]
+    table = pd.DataFrame({"id": [17, 18], "verdict": [0, 1]}).set_index("id")
+    table.to_parquet(tmp_path / "a.parquet")
+    assert read_verdicts(tmp_path / "a.parquet")["id"].tolist() == ["17", "18"]
+    pd.DataFrame({"id": [2.0**60, 1.0], "verdict": [0, 1]}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(UserError, match="has id 1152921504606846976, a floating-point number"):
+        read_verdicts(tmp_path / "b.parquet")

@@ -30,6 +30,8 @@ def reference(stamp: np.ndarray, scaling: str) -> np.ndarray:
             return (x - mean) / std
         case "minmax":
             return (x - x.min()) / (x.max() - x.min())
+        case "l2":
+            return x / np.sqrt(np.sum(np.square(x, dtype=np.float64)))
     return x
 
 

@@ -37,7 +37,7 @@ class Piece:
     make
         Builds the module, with Keras' own initialisation where weights are not given.
     kind
-        "trained" where there are weights, "softmax" for class probabilities, "activation",
+        "trained" where there are weights, "softmax" and "sigmoid", other "activation",
         "identity" (at prediction), "map" for pools and reshaping.
     """
 
@@ -249,7 +249,8 @@ def _activation(layer: LayerConfig, setting: object) -> tuple[Piece, ...]:
     if make is None:
         raise layer.error(f"activation {str(name)[:60]} cannot be translated")
     build = make
-    return (Piece("act", lambda _: build(), "activation"),)
+    kind = "sigmoid" if name == "sigmoid" else "activation"
+    return (Piece("act", lambda _: build(), kind),)
 
 
 def _filled(

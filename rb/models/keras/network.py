@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rb.errors import UserError
 from rb.models.keras.config import LayerConfig, parse_model_config
+from rb.models.keras.described import RealAndBogus, described, label_of, with_label
 from rb.models.keras.file import KerasFile, read_keras_file
 from rb.models.keras.layers import Piece, Translation, translate
 
@@ -27,8 +28,10 @@ _ALL_CHANNELS = ("diff", "srch", "tmpl")
 class KerasSequential(nn.Module):
     """A Keras Sequential classifier of two classes as a torch module.
 
-    The softmax at the end is left out, so that the module returns logits like every network here.
-    Column 0 is real, column 1 bogus, as in the labels of the paper. Each use of an activation or
+    The softmax or sigmoid at the end is left out, so that the module returns logits like every
+    network here. Column 0 is real, column 1 bogus, as in the labels of the paper; where the
+    configuration says that label 1 is real (`rb.models.keras.described`), they are turned round,
+    and one output becomes two. Each use of an activation or
     a pool has a module of its own and nothing works in place, as attribution methods need.
 
     Parameters
@@ -92,6 +95,9 @@ class KerasSequential(nn.Module):
             name = "_".join(filter(None, (f"{position:02d}", stem, piece.role)))
             given = None if weights is None else weights.get(layer.name, {})
             self.network.add_module(name, piece.make(given))
+        meaning = label_of(config)
+        if meaning == "real" or plan[-1][1].shape == (1,):
+            self.network.add_module("real_and_bogus", RealAndBogus(meaning == "real"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of real and bogus.
@@ -109,13 +115,16 @@ class KerasSequential(nn.Module):
         return self.network(x)
 
 
-def load_keras(path: str | Path) -> KerasSequential:
+def load_keras(path: str | Path, label_1: str | None = None) -> KerasSequential:
     """Build a network from a Keras HDF5 file.
 
     Parameters
     ----------
     path
         File with the whole model: `model.save("….h5")`, or a checkpoint written so.
+    label_1
+        What an output of 1 means, ``real`` or ``bogus``; by default what the YAML file beside it
+        says, and bogus for networks of two classes.
 
     Returns
     -------
@@ -129,8 +138,9 @@ def load_keras(path: str | Path) -> KerasSequential:
         Sequential, a layer that cannot be translated, or weights that do not fit.
     """
     file = read_keras_file(path)
-    plan, _ = _plan(file.config, str(path))
-    return KerasSequential(file.config, _fit_weights(file, plan), file.version, str(path)).eval()
+    config = with_label(file.config, label_1 or described(Path(path)).label_1)
+    plan, _ = _plan(config, str(path))
+    return KerasSequential(config, _fit_weights(file, plan), file.version, str(path)).eval()
 
 
 _Plan = list[tuple[LayerConfig, Translation]]
@@ -145,9 +155,15 @@ def _plan(config: str, source: str) -> tuple[_Plan, tuple[int, int, int]]:
         step = translate(layer, shape)
         plan.append((layer, step))
         shape = step.shape
-    if shape != (2,):
+    if shape not in ((1,), (2,)):
         raise UserError(f"{source}: the network ends with shape {shape}, not with two classes")
     _without_softmax(plan, source)
+    if shape == (1,) and label_of(config) is None:
+        raise UserError(
+            f"{source}: the network ends in one sigmoid, and nothing says what its 1 means; write "
+            f"label_1: real (or bogus) into {Path(source).with_suffix('.yaml').name} beside it, or "
+            "give it to rb.load: inputs={'label_1': 'real'}"
+        )
     return plan, input_shape
 
 
@@ -155,9 +171,16 @@ def _without_softmax(plan: _Plan, source: str) -> list[tuple[LayerConfig, Piece]
     pieces = [(layer, piece) for layer, step in plan for piece in step.pieces]
     while pieces and pieces[-1][1].kind == "identity":
         pieces.pop()
-    if pieces and pieces[-1][1].kind == "softmax":
+    last = pieces[-1][1].kind if pieces else ""
+    single = plan[-1][1].shape == (1,)
+    if last == ("sigmoid" if single else "softmax"):
         pieces.pop()
-    elif pieces and pieces[-1][1].kind == "activation":
+    elif single:
+        raise UserError(
+            f"{source}: the network ends with one value that is no sigmoid, so there are no class "
+            "probabilities"
+        )
+    elif last in ("activation", "sigmoid"):
         raise UserError(
             f"{source}: layer {pieces[-1][0].name} ends the network with an activation that is "
             "neither softmax nor linear, so there are no class probabilities"

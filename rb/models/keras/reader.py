@@ -71,7 +71,7 @@ def read(path: Path) -> tuple[dict[str, object], list[np.ndarray]]:
         budget = path.stat().st_size
         groups, arrays = [], []
         for name in names:
-            node = _child(_group(top), name)
+            node = _descend(_group(top), name)
             if node is None:
                 raise RefusedError(f"no weight group for layer {name}")
             weights = _texts(_group(node), "weight_names") or []
@@ -84,9 +84,7 @@ def read(path: Path) -> tuple[dict[str, object], list[np.ndarray]]:
 
 
 def _array(group: h5py.Group, name: str, label: str, file_size: int) -> np.ndarray:
-    node = group
-    for part in name.split("/"):
-        node = _child(node, part) if isinstance(node, h5py.Group) else None
+    node = _descend(group, name)
     if not isinstance(node, h5py.Dataset):
         raise RefusedError(f"weight {label} is listed but not in the file")
     if node.dtype.kind != "f" or node.dtype.itemsize > 8:
@@ -123,6 +121,14 @@ def _check_storage(node: h5py.Dataset, label: str, file_size: int) -> None:
 def _group(node: h5py.Group | h5py.Dataset) -> h5py.Group:
     if not isinstance(node, h5py.Group):
         raise RefusedError(f"{node.name} is not a group of weights")
+    return node
+
+
+def _descend(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """Along a name with slashes in it, as names of layers and weights may have."""
+    node: h5py.Group | h5py.Dataset | None = group
+    for part in name.split("/"):
+        node = _child(node, part) if isinstance(node, h5py.Group) else None
     return node
 
 

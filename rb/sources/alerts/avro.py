@@ -14,7 +14,6 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from rb.errors import UserError
@@ -52,12 +51,7 @@ class AvroFile:
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        try:
-            import fastavro  # noqa: F401
-        except ImportError:
-            raise UserError(
-                "Avro alerts need the package fastavro; install it with: pip install 'rb[alerts]'"
-            ) from None
+        _needed()
         self._file = file
         self._size = size
         file.seek(0)
@@ -127,7 +121,7 @@ class AvroFile:
     def _decode(self, count: int, data: bytes, start: int) -> Iterator[dict[str, Any] | Damage]:
         import fastavro
 
-        buffer = _Strict(data) if self.schema.runs_on else io.BytesIO(data)
+        buffer = _buffer(self.schema, data)
         end = 0
         for i in range(count):
             try:
@@ -196,9 +190,38 @@ class _Strict(io.BytesIO):
         return data
 
 
-def open_avro(path: Path, file: BinaryIO) -> AvroFile:
-    """`AvroFile` of an open file at `path`."""
-    return AvroFile(file, path.stat().st_size)
+def decode(schema: Schema, data: bytes) -> tuple[dict[str, Any], int]:
+    """The record that `data` begins with, and its bytes.
+
+    Raises
+    ------
+    AvroError
+        If the bytes are no such record.
+    UserError
+        If fastavro is not installed.
+    """
+    _needed()
+    import fastavro
+
+    buffer = _buffer(schema, data)
+    try:
+        record = fastavro.schemaless_reader(buffer, schema.writer, schema.reader)
+    except Exception as error:  # see `_decode`
+        raise AvroError(f"{type(error).__name__} ({error!s:.80})") from error
+    return record, buffer.tell()  # type: ignore[return-value]
+
+
+def _buffer(schema: Schema, data: bytes) -> io.BytesIO:
+    return _Strict(data) if schema.runs_on else io.BytesIO(data)
+
+
+def _needed() -> None:
+    try:
+        import fastavro  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "Avro alerts need the package fastavro; install it with: pip install 'rb[alerts]'"
+        ) from None
 
 
 def _limited(data: bytes) -> bytes:

@@ -6,6 +6,8 @@ Where the candidate is
     In pixel ``n // 2`` (counted from 0) of an axis with ``n`` pixels: the middle of an odd
     axis, and the pixel after the middle of an even one, because cutouts are taken as
     ``centre - n // 2`` to ``centre - n // 2 + n - 1``. It lands there in the stamp, too.
+    Where the header says it (CRPIX, for Rubin), there: it lands within half a pixel of the
+    middle of the stamp, ``(size - 1) / 2``, so that a cutout of that size stays as it is.
 Edges
     Stamp pixels outside the cutout are NaN. Pixels that are infinite or do not fit into
     float32 are NaN, too.
@@ -13,7 +15,11 @@ Edges
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +31,12 @@ MAX_BYTES = 8 * 2**20
 MAX_SIDE = 1024
 """Most pixels along one side of a cutout."""
 
+NANOJANSKY = 31.4
+"""AB magnitude of 1 nJy."""
+
 _GZIP = b"\x1f\x8b"
+_BYTES = np.arange(-128, 256)  # signed or unsigned
+_VARIANCE, _PSF = "UNCERT", "PSFIMAGE"
 
 
 class CutoutError(ValueError):
@@ -40,14 +51,99 @@ class CutoutError(ValueError):
 _parser = StampParser(None, MAX_SIDE)
 
 
+@dataclass(frozen=True)
+class Cutout:
+    """An image of a packet with what its file says beside it.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        float32, (rows, columns).
+    variance : ndarray, optional
+        Of the same shape, in the square of their unit.
+    psf : ndarray, optional
+        Image of the PSF, (rows, columns).
+    place : (float, float), optional
+        Row and column of the candidate, from 0, by CRPIX.
+    rotation : float
+        Position angle of the rows' direction +y [deg, north through east]; NaN if unknown.
+    mirrored : bool or None
+        Whether east is to the right of north.
+    zero_point : float or None
+        AB magnitude of a pixel of value 1, where the unit says it.
+    """
+
+    pixels: np.ndarray
+    variance: np.ndarray | None = None
+    psf: np.ndarray | None = None
+    place: tuple[float, float] | None = None
+    rotation: float = math.nan
+    mirrored: bool | None = None
+    zero_point: float | None = None
+
+
+def open_cutout(data: object) -> Cutout:
+    """An image with its extensions and its place, as Rubin sends it.
+
+    The first image that is called neither `UNCERT` nor `PSFIMAGE` is the science. Raises
+    `CutoutError` like `decode_cutout`.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        return Cutout(decode_cutout(data))
+    raw = _unpacked(bytes(data))
+    try:
+        hdus = _parser.images(raw)
+    except BadStamp as error:
+        raise CutoutError(f"cutout {error.reason}", error.detail) from error
+    beside = {h.name: _finite(h.pixels) for h in hdus if h.name in (_VARIANCE, _PSF)}
+    image = next((h for h in hdus if h.name not in beside), hdus[0])
+    variance = beside.get(_VARIANCE)
+    if variance is not None and variance.shape != image.pixels.shape:
+        raise CutoutError("cutout has a variance of another size", f"{variance.shape}")
+    return Cutout(
+        _finite(image.pixels),
+        variance,
+        beside.get(_PSF),
+        _place(image.header, image.pixels.shape),
+        *_orientation(image.header),
+        NANOJANSKY if str(image.header.get("BUNIT", "")).strip() == "nJy" else None,
+    )
+
+
+def _place(header: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[float, float] | None:
+    column, row = (_number(header, f"CRPIX{i}") - 1 for i in (1, 2))
+    inside = -0.5 <= row < shape[0] - 0.5 and -0.5 <= column < shape[1] - 0.5
+    return (row, column) if inside else None
+
+
+def _orientation(header: Mapping[str, Any]) -> tuple[float, bool | None]:
+    """Rotation and handedness by the matrix from pixels to (east, north), PCi_j or CDi_j."""
+    name = "PC" if "PC1_1" in header else "CD"
+    east_x, east_y, north_x, north_y = (
+        _number(header, f"{name}{i}_{j}") * (_number(header, f"CDELT{i}", 1) if name == "PC" else 1)
+        for i in (1, 2)
+        for j in (1, 2)
+    )
+    determinant = east_x * north_y - east_y * north_x
+    if not math.isfinite(determinant) or not determinant:
+        return math.nan, None
+    return math.degrees(math.atan2(east_y, north_y)) % 360, determinant > 0
+
+
+def _number(header: Mapping[str, Any], keyword: str, default: float = math.nan) -> float:
+    value = header.get(keyword, default)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number else math.nan
+
+
 def decode_cutout(data: object) -> np.ndarray:
     """Pixels of a FITS image in memory, gzipped or plain.
 
     Parameters
     ----------
-    data : bytes
+    data : bytes or list
         A whole FITS file; the first 2-D image in it counts (degenerate further axes and
-        extensions are understood, scaling keywords applied).
+        extensions are understood, scaling keywords applied). A list of its bytes, or of pixels.
 
     Returns
     -------
@@ -59,18 +155,66 @@ def decode_cutout(data: object) -> np.ndarray:
     CutoutError
         If the bytes are no such image, are truncated, or promise more than `MAX_BYTES`.
     """
+    if isinstance(data, list):
+        data = _of_list(data)
+    if isinstance(data, np.ndarray):
+        return _finite(data)
     if not isinstance(data, bytes | bytearray | memoryview):
         raise CutoutError("cutout is not bytes", type(data).__name__)
-    raw = bytes(data)
+    raw = _unpacked(bytes(data))
     try:
-        raw = gunzip(raw, MAX_BYTES) if raw[:2] == _GZIP else raw
-        image = _parser.read(raw)
+        return _finite(_parser.read(raw))
     except BadStamp as error:
         raise CutoutError(f"cutout {error.reason}", error.detail) from error
+
+
+def _unpacked(raw: bytes) -> bytes:
+    try:
+        return gunzip(raw, MAX_BYTES) if raw[:2] == _GZIP else raw
+    except BadStamp as error:
+        raise CutoutError(f"cutout {error.reason}", error.detail) from error
+
+
+def _finite(image: np.ndarray) -> np.ndarray:
+    """A copy in float32; what is not finite there is NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = np.array(image, dtype=np.float32)
     pixels[~np.isfinite(pixels)] = np.nan
     return pixels
+
+
+def _of_list(values: list[Any]) -> np.ndarray | bytes:
+    """The bytes of a file, or the pixels of an image, that a packet holds as a list."""
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise CutoutError("cutout is a list of no numbers", str(error)[:80]) from error
+    if array.ndim == 1 and np.isin(array, _BYTES).all():
+        raw = (array.astype(np.int64) % 256).astype(np.uint8).tobytes()
+        if raw.startswith((b"SIMPLE", _GZIP)):
+            return raw
+    side = math.isqrt(array.size)
+    if array.ndim == 1 and side * side == array.size:  # without its shape it can only be a square
+        array = array.reshape(side, side)
+    if array.ndim != 2 or not 1 <= min(array.shape) <= max(array.shape) <= MAX_SIDE:
+        raise CutoutError("cutout is a list that makes no image", f"shape {array.shape}")
+    return array
+
+
+def nearest(place: float, size: int) -> int:
+    """Pixel that comes into ``size // 2`` so that `place` is next to the middle of the stamp."""
+    return math.floor(place - (size - 1) / 2 + 0.5) + size // 2
+
+
+def centred_psf(psf: np.ndarray, size: int, ratio: float | None = None) -> np.ndarray:
+    """A PSF of odd `size` about its middle with sum 1, on pixels as `resample` has them.
+
+    It is cut, or padded with zeros; all NaN if its sum is not positive.
+    """
+    middle = place(psf, size)[0] if ratio is None else resample(psf, ratio, size)[0]
+    middle = np.nan_to_num(middle)
+    total = float(middle.sum(dtype=np.float64))
+    return middle / total if total > 0 else np.full_like(middle, np.nan)
 
 
 def centre_index(n: int, full: int | None = None, position: float | None = None) -> int:
@@ -144,7 +288,8 @@ def resample(
     image: np.ndarray,
     ratio: float,
     size: int,
-    centre: tuple[int, int] | None = None,
+    centre: tuple[float, float] | None = None,
+    variance: bool = False,
 ) -> tuple[np.ndarray, int]:
     """Stamp of `image` on pixels `ratio` times as large, with flux conserved.
 
@@ -163,7 +308,10 @@ def resample(
     ratio : float
         New pixel scale over old pixel scale.
     size, centre
-        As in `place`; the centre of the candidate's pixel stays in the centre of a pixel.
+        As in `place`; the centre of the candidate's pixel stays in the centre of a pixel. A
+        place between pixels comes to that centre.
+    variance : bool
+        `image` holds variances: weights count squared, as for pixels that are independent.
 
     Returns
     -------
@@ -181,7 +329,7 @@ def resample(
     missing = ~np.isfinite(values)
     if missing.any():
         values[missing] = 0.0 if missing.all() else float(np.median(values[~missing]))
-    stamp = rows @ values @ columns.T
+    stamp = rows**2 @ values @ (columns**2).T if variance else rows @ values @ columns.T
     if missing.any():
         touched = rows_seen @ missing.astype(np.float64) @ columns_seen.T
         stamp[touched > 1e-9] = np.nan
@@ -195,7 +343,7 @@ def resample(
 
 @lru_cache(maxsize=64)
 def _weights(
-    n: int, middle: int, ratio: float, size: int
+    n: int, middle: float, ratio: float, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How `n` old pixels make `size` new ones: spline weights, overlaps, which are inside."""
     from scipy.interpolate import CubicSpline, make_interp_spline

@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rb.sources.alerts.packets import Packet, key
+from rb.sources.alerts.cutouts import NANOJANSKY
+from rb.sources.alerts.names import key
+from rb.sources.alerts.packets import Packet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +70,58 @@ _COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "publisher": (_TEXT, ("publisher",)),
 }
 
+# What only Rubin's diaSource has.
+_RUBIN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "science_flux": (_FLOAT, ("scienceflux",)),
+    "science_flux_err": (_FLOAT, ("sciencefluxerr",)),
+    "template_flux": (_FLOAT, ("templateflux",)),
+    "template_flux_err": (_FLOAT, ("templatefluxerr",)),
+    "ap_flux": (_FLOAT, ("apflux",)),
+    "ap_flux_err": (_FLOAT, ("apfluxerr",)),
+    "extendedness": (_FLOAT, ("extendedness",)),
+    "bbox_size": (_INT, ("bboxsize",)),
+    "ixx": (_FLOAT, ("ixx",)),
+    "iyy": (_FLOAT, ("iyy",)),
+    "ixy": (_FLOAT, ("ixy",)),
+    "ixx_psf": (_FLOAT, ("ixxpsf",)),
+    "iyy_psf": (_FLOAT, ("iyypsf",)),
+    "ixy_psf": (_FLOAT, ("ixypsf",)),
+    "is_dipole": (_FLAG, ("isdipole",)),
+    "glint_trail": (_FLAG, ("glinttrail",)),
+    "dipole_length": (_FLOAT, ("dipolelength",)),
+    "trail_length": (_FLOAT, ("traillength",)),
+}
+_RUBIN |= {
+    f"pixel_flags{name}": (_FLAG, (f"pixelflags{name.replace('_', '')}",))
+    for name in (
+        "", "_bad", "_cr", "_cr_center", "_edge", "_injected", "_injected_center",
+        "_injected_template", "_injected_template_center", "_interpolated",
+        "_interpolated_center", "_nodata", "_nodata_center", "_offimage", "_saturated",
+        "_saturated_center", "_streak", "_streak_center", "_suspect", "_suspect_center",
+    )
+}  # fmt: skip
+
+# Kind of bogus by the flags that tell it, the most telling first: a source with a saturated centre
+# that is a dipole, too, is one because of the saturation.
+_KINDS = {
+    "no_data": ("pixel_flags_nodata_center", "pixel_flags_offimage", "pixel_flags_edge"),
+    "bad_pixel": ("pixel_flags_bad",),
+    "cosmic_ray": ("pixel_flags_cr_center",),
+    "glint": ("glint_trail",),
+    "streak": ("pixel_flags_streak_center",),
+    "saturated": ("pixel_flags_saturated_center", "pixel_flags_suspect_center"),
+    "dipole": ("is_dipole",),
+}
+INJECTED = ("pixel_flags_injected_center",)
+"""Flags of sources that the survey has put into its images itself: not bogus, whatever else."""
+
+CANDIDATE_IDS = ("candid", "diasourceid", "alertid")
+OBJECT_IDS = ("objectid", "diaobjectid", "ssobjectid", "oid")
+_TIMES = ("midpointmjdtai", "midpointtai", "mjd")
+
+EXACT = 2**53
+"""Whole numbers up to this are exact in a floating-point number; beyond it digits are lost."""
+
 SCORES = ("rb", "drb", "reliability")
 """Columns that hold a survey's own real/bogus score, 1 = real."""
 
@@ -75,29 +129,73 @@ _FLAGS = {"t": True, "1": True, "true": True, "f": False, "0": False, "false": F
 _MISSING = (-999.0, -99.0, -9999.0)
 # 1.0857 = 2.5 / ln 10: a relative flux error in magnitudes.
 _MAG_PER_RELATIVE = 2.5 / math.log(10)
-_NANOJANSKY_ZERO_POINT = 31.4
 _MJD_ZERO = 2400000.5
 
 
-def identifiers(packet: Packet) -> tuple[int | str | None, str | None]:
-    """Identifiers of the candidate and of the sky object it belongs to.
+def wanted(extra: Iterable[str] = ()) -> frozenset[str]:
+    """Keys of all fields that the catalogue is made of."""
+    columns = (*_COLUMNS.values(), *_RUBIN.values())
+    found = {k for _, keys in columns for k in keys} | {key(name) for name in extra}
+    return frozenset(found | {*CANDIDATE_IDS, *OBJECT_IDS, *_TIMES, "isnegative"})
 
-    Returns
-    -------
-    candid : int or str or None
-        ``candid``, ``diaSourceId`` or ``alertId``; None if the packet has none.
-    object_id : str or None
-        ``objectId``, ``diaObjectId``, ``ssObjectId`` or ``oid``.
+
+def identifiers(packet: Packet) -> list[int | str]:
+    """Identifiers of the candidate: ``candid``, ``diaSourceId``, ``alertId``.
+
+    The packet's own come first: those of its measurement are the same in all packets of some
+    surveys. None of them is a floating-point number that has lost digits.
     """
-    candid = _first(packet.fields, ("candid", "diasourceid", "alertid"))
-    if isinstance(candid, bool | float) or candid == "":
-        candid = None
-    if isinstance(candid, int) and not -(2**63) <= candid < 2**63:
-        candid = str(candid)
-    # Rubin writes 0 for a source that belongs to no object.
-    found = (packet.fields.get(k) for k in ("objectid", "diaobjectid", "ssobjectid", "oid"))
-    obj = next((v for v in found if v not in (None, 0, "")), None)
-    return candid, None if obj is None else str(obj)
+    found: list[int | str] = []
+    for name in CANDIDATE_IDS:
+        for values in (packet.own, packet.fields):
+            value, _ = _identifier(values.get(name))
+            if value is not None and value not in found:
+                found.append(value)
+    return found
+
+
+def rounded_identifiers(packet: Packet) -> list[float]:
+    """Floating-point numbers that were identifiers of the candidate and have lost digits."""
+    values = (packet.fields.get(name) for name in CANDIDATE_IDS)
+    return [v for v in values if isinstance(v, float) and _identifier(v)[1]]
+
+
+def sky_object(packet: Packet) -> tuple[str | None, bool]:
+    """Identifier of the sky object, and whether it has lost digits as a floating-point number.
+
+    ``objectId``, ``diaObjectId``, ``ssObjectId`` or ``oid``; Rubin writes 0 for a source that
+    belongs to no object.
+    """
+    lost: str | None = None
+    for name in OBJECT_IDS:
+        value, rounded = _identifier(packet.fields.get(name))
+        if rounded:
+            lost = lost or str(int(packet.fields[name]))
+        elif value not in (None, 0):
+            return str(value), False
+    return lost, lost is not None
+
+
+def as_if_rounded(object_id: str) -> str:
+    """An identifier as it would be had it come as a floating-point number."""
+    try:
+        number = int(object_id)
+    except ValueError:
+        return object_id
+    return str(int(float(number))) if abs(number) > EXACT else object_id
+
+
+def _identifier(value: Any) -> tuple[int | str | None, bool]:
+    """`value` as an identifier, None if it is none; and whether digits of it are lost."""
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        if abs(value) > EXACT:
+            return None, True
+        value = int(value)  # a column with gaps has become one of floating-point numbers
+    if value == "" or isinstance(value, bool | float):
+        return None, False
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        value = str(value)
+    return value, False
 
 
 def describe(packet: Packet, extra: Iterable[str] = ()) -> dict[str, Any]:
@@ -122,19 +220,21 @@ def describe(packet: Packet, extra: Iterable[str] = ()) -> dict[str, Any]:
         - ``snr``: the survey's, else 1.0857 / ``mag_err``;
         - ``jd`` [d]: the survey's (UTC), else from ``midpointMjdTai`` (in TAI, 37 s ahead);
         - ``band``: the survey's, else from ``fid``; J for Palomar Gattini-IR;
-        - ``isdiffpos``: true for search − template, whatever ``t``, ``1`` or true said.
+        - ``isdiffpos``: true for search − template, whatever ``t``, ``1`` or true said;
+        - ``bogus_kind`` (Rubin): what its flags say is wrong, None if nothing.
     """
     fields = packet.fields
     row: dict[str, Any] = {}
     for column, (kind, keys) in _COLUMNS.items():
         row[column] = _convert(_first(fields, keys), kind)
-    row["candid"], row["object_id"] = identifiers(packet)
+    row["candid"] = next(iter(identifiers(packet)), None)
+    row["object_id"] = sky_object(packet)[0]
     row["survey"] = packet.survey
     if row["band"] is None:
         fid = row["fid"]
         row["band"] = "J" if packet.survey == "pgir" else BANDS.get(packet.survey, {}).get(fid)
     if row["jd"] is None:
-        mjd = _convert(_first(fields, ("midpointmjdtai", "midpointtai", "mjd")), _FLOAT)
+        mjd = _convert(_first(fields, _TIMES), _FLOAT)
         row["jd"] = None if mjd is None else mjd + _MJD_ZERO
     if row["isdiffpos"] is None:
         negative = _convert(fields.get("isnegative"), _FLAG)
@@ -142,14 +242,19 @@ def describe(packet: Packet, extra: Iterable[str] = ()) -> dict[str, Any]:
     row["mag"], row["mag_err"] = _magnitude(row)
     if row["snr"] is None and row["mag_err"]:
         row["snr"] = _MAG_PER_RELATIVE / row["mag_err"]
+    if "diasourceid" in fields:
+        row |= {c: _convert(_first(fields, keys), kind) for c, (kind, keys) in _RUBIN.items()}
+        row["bogus_kind"] = None if any(row[c] for c in INJECTED) else _kind(row)
     for name in extra:
         row.setdefault(snake(name), _convert(fields.get(key(name)), _FLOAT))
     return row
 
 
 def dtypes() -> dict[str, str]:
-    """Type of each column that `describe` always gives."""
-    return {column: kind for column, (kind, _) in _COLUMNS.items()} | {
+    """Type of each column that `describe` gives."""
+    return {column: kind for column, (kind, _) in (_COLUMNS | _RUBIN).items()} | {
+        "bogus_kind": _TEXT,
+        "mirrored": _FLAG,
         "object_id": _TEXT,
         "survey": _TEXT,
         "mag": _FLOAT,
@@ -173,13 +278,18 @@ def snake(name: str) -> str:
     return "".join(out).replace("__", "_").replace(".", "_")
 
 
+def _kind(row: Mapping[str, Any]) -> str | None:
+    """Kind of bogus that the flags tell; None if none is set."""
+    return next((kind for kind, flags in _KINDS.items() if any(row[f] for f in flags)), None)
+
+
 def _magnitude(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
     if row["magpsf"] is not None:
         return row["magpsf"], row["sigmapsf"]
     flux, error = row["psf_flux"], row["psf_flux_err"]
     if not flux:
         return None, None
-    mag = _NANOJANSKY_ZERO_POINT - 2.5 * math.log10(abs(flux))
+    mag = NANOJANSKY - 2.5 * math.log10(abs(flux))
     return mag, None if error is None else _MAG_PER_RELATIVE * abs(error / flux)
 
 

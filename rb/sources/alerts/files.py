@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from rb.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a change of the reader changes what a packet becomes."""
 
 
@@ -29,7 +29,8 @@ class AlertFile:
 def list_files(root: Path) -> list[AlertFile]:
     """Regular files below `root`, in a fixed order.
 
-    Hidden files, linked folders, pipes and devices are left out.
+    Hidden files, markers of Spark and Hadoop (``_SUCCESS``, ``_committed_…``: names with an
+    underscore in front), linked folders, pipes and devices are left out.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def _walk(root: Path) -> Iterable[Path]:
     for folder, folders, names in os.walk(root, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith("."):
+            if not name.startswith((".", "_")):
                 yield Path(folder, name)
 
 

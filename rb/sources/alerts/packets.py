@@ -11,21 +11,15 @@ cutouts are found by their keys, in any spelling: ``cutoutScience``, ``cutout_sc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rb.sources.alerts.avro import MAGIC, AvroFile, Damage
+from rb.sources.alerts.names import CUTOUTS, is_cutout, key
 from rb.sources.alerts.schema import AvroError
-
-CUTOUTS = {
-    "diff": ("cutoutdifference", "cutoutdiff"),
-    "srch": ("cutoutscience", "cutoutsearch"),
-    "tmpl": ("cutouttemplate", "cutoutreference"),
-}
-"""Keys of the cutouts, without case and punctuation, for each channel of a stamp."""
+from rb.sources.alerts.wire import is_framed, read_messages
 
 MEASUREMENTS = ("candidate", "diasource")
 """Keys of the record that holds the measurements."""
@@ -64,23 +58,31 @@ class Packet:
     cutouts : dict
         Undecoded images by channel (``diff``, ``srch``, ``tmpl``); channels that the packet
         lacks are absent.
+    own : dict
+        The single values of the packet itself, where those of the measurement may differ.
     """
 
     survey: str
     fields: dict[str, Any] = field(default_factory=dict)
     cutouts: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=4096)
-def key(name: str) -> str:
-    """Name of a field without case and punctuation: ``cutout_Science`` → ``cutoutscience``."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def read_packets(path: Path) -> Iterator[Packet | Damage]:
+def read_packets(
+    path: Path, schemas: Path | None = None, wanted: Collection[str] | None = None
+) -> Iterator[Packet | Damage]:
     """Yield the packets of the file `path`, and a `Damage` for each unreadable part.
 
     Memory is bounded by a block of the file (Avro) or 64 rows (Parquet), not by the file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    schemas : Path, optional
+        Folder of schemas for messages that come without theirs.
+    wanted : collection of str, optional
+        Keys of the fields that are read from Parquet, beside cutouts; all by default.
 
     Raises
     ------
@@ -90,15 +92,19 @@ def read_packets(path: Path) -> Iterator[Packet | Damage]:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(16)
+            file.seek(0)
+            size = path.stat().st_size
             if not start:
                 raise PacketFileError("file is empty")
-            if start == MAGIC:
-                yield from _read_avro(file, path.stat().st_size)
-            elif start == _PARQUET:
-                yield from _read_parquet(file, path.stat().st_size)
+            if start.startswith(MAGIC):
+                yield from _read_avro(file, size)
+            elif start.startswith(_PARQUET):
+                yield from _read_parquet(file, size, wanted)
+            elif is_framed(start):
+                yield from _read_framed(file, size, schemas)
             else:
-                raise PacketFileError("neither Avro nor Parquet", f"starts with {start!r}")
+                raise PacketFileError("neither Avro nor Parquet", f"starts with {start[:4]!r}")
     except OSError as error:
         raise PacketFileError("file cannot be read", error.strerror or str(error)) from error
 
@@ -115,6 +121,7 @@ def to_packet(record: Mapping[str, Any], schema_name: str = "") -> Packet:
     """
     named = {key(name): value for name, value in record.items()}
     fields = {name: value for name, value in named.items() if _is_single(value)}
+    own = dict(fields)
     obj = named.get("diaobject")
     if isinstance(obj, Mapping):
         for name, value in obj.items():
@@ -126,13 +133,12 @@ def to_packet(record: Mapping[str, Any], schema_name: str = "") -> Packet:
             for inner, value in part.items():
                 if _is_single(value) and (value is not None or key(inner) not in fields):
                     fields[key(inner)] = value
-    return Packet(_survey(schema_name, fields), fields, _cutouts(named))
+    return Packet(_survey(schema_name, fields), fields, _cutouts(named), own)
 
 
 def has_cutouts(names: Iterable[str]) -> bool:
     """Tell whether a schema with fields `names` is that of an alert with images."""
-    keys = {key(name).removesuffix("stampdata") for name in names}
-    return "stamps" in keys or any(k in keys for known in CUTOUTS.values() for k in known)
+    return any(is_cutout(name) for name in names)
 
 
 def _cutouts(named: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +195,23 @@ def _read_avro(file: BinaryIO, size: int) -> Iterator[Packet | Damage]:
         yield record if isinstance(record, Damage) else to_packet(record, avro.schema.name)
 
 
-def _read_parquet(file: BinaryIO, size: int) -> Iterator[Packet | Damage]:
+def _read_framed(file: BinaryIO, size: int, schemas: Path | None) -> Iterator[Packet | Damage]:
+    try:
+        for message in read_messages(file, size, schemas):
+            if isinstance(message, Damage):
+                yield message
+                continue
+            schema, record = message
+            if not has_cutouts(schema.fields):
+                raise PacketFileError("no cutouts in the schema", schema.name)
+            yield to_packet(record, schema.name)
+    except AvroError as error:
+        raise PacketFileError("message cannot be read", str(error)) from error
+
+
+def _read_parquet(
+    file: BinaryIO, size: int, wanted: Collection[str] | None
+) -> Iterator[Packet | Damage]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -203,7 +225,7 @@ def _read_parquet(file: BinaryIO, size: int) -> Iterator[Packet | Damage]:
         )
         names = parquet.schema_arrow.names
         rows = parquet.metadata.num_rows
-        columns = _single_columns(parquet)
+        columns = _columns(parquet, wanted)
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
         raise PacketFileError("Parquet file damaged", _one_line(error)) from error
     if not has_cutouts(names):
@@ -237,11 +259,25 @@ def _read_group(
         )
 
 
-def _single_columns(parquet: Any) -> list[str]:
-    """Paths of the columns that are not lists; an alert's history is most of its values."""
+def _columns(parquet: Any, wanted: Collection[str] | None) -> list[str]:
+    """Paths of the columns that are read.
+
+    Not those of lists, as an alert's history is most of its values. Not dates either, which no
+    field is read from: Python has none beyond the year 9999, and one such costs its row group.
+    """
     schema = parquet.schema
-    columns = [schema.column(i) for i in range(len(schema))]
-    return [c.path for c in columns if c.max_repetition_level == 0]
+    found = []
+    for column in (schema.column(i) for i in range(len(schema))):
+        parts = column.path.split(".")
+        if is_cutout(parts[0]) or (
+            column.max_repetition_level == 0
+            and (len(parts) == 1 or key(parts[0]) in (*MEASUREMENTS, "diaobject"))
+            and column.physical_type != "INT96"
+            and column.logical_type.type not in ("TIMESTAMP", "DATE", "TIME")
+            and (wanted is None or key(parts[-1]) in wanted)
+        ):
+            found.append(column.path)
+    return found
 
 
 def _one_line(error: BaseException) -> str:

@@ -12,9 +12,12 @@ arrays of items that take no bytes, types that expand to very many fields.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from rb.sources.alerts.names import is_cutout
 
 MAX_FIELDS = 20_000
 """Most types and fields that a schema may have once all names are written out."""
@@ -50,7 +53,8 @@ class Schema:
         How the bytes are laid out, for fastavro.
     reader : dict
         The part of `writer` worth decoding: everything but arrays and maps, which hold an
-        alert's history and would make it many times as large in memory.
+        alert's history and would make it many times as large in memory. Cutouts are kept,
+        whatever they are.
     min_size : int
         Fewest bytes that a record can take.
     runs_on : bool
@@ -90,6 +94,10 @@ def clean_schema(text: bytes) -> Schema:
         if not records:
             raise AvroError("the schema is a union without records")
         walk = _Walk()
+        for definition in records[:-1]:  # files of types have no order of their own
+            if isinstance(definition.get("name"), str):
+                space, name = _full_name(definition, "")
+                walk.named[f"{space}.{name}"] = (definition, space)
         for definition in records[:-1]:
             walk.type(definition, "", 0)
         raw = records[-1]
@@ -102,9 +110,10 @@ def clean_schema(text: bytes) -> Schema:
         raise AvroError("the schema is not that of a record")
     if min_size == 0:
         raise AvroError("records of this schema take no bytes")
-    reader, runs_on = _without_collections(writer), _runs_on(writer)
+    runs_on = _runs_on(writer)
     try:
-        writer, reader = fastavro.parse_schema(writer), fastavro.parse_schema(reader)
+        reader: Any = fastavro.parse_schema(_worth_reading(writer))
+        writer = fastavro.parse_schema(writer)
     except Exception as error:
         # Enum symbols and the like; fastavro's exceptions have no common base.
         raise AvroError(f"the schema is not valid ({error})") from error
@@ -171,7 +180,7 @@ class _Walk:
         node, space = self.named[full]
         name = f"t{self.count}"  # written out at each use, so each use needs its own name
         if node["type"] == "enum":
-            return {"type": "enum", "name": name, "symbols": node.get("symbols")}, 1
+            return {"type": "enum", "name": name, "symbols": _symbols(node)}, 1
         if node["type"] == "fixed":
             size = node.get("size")
             if not isinstance(size, int) or not 0 < size <= MAX_FIXED:
@@ -196,6 +205,19 @@ class _Walk:
             total += size
         self.open.discard(full)
         return {"type": "record", "name": name, "fields": fields}, total
+
+
+def _symbols(node: dict[str, Any]) -> list[str]:
+    """An enum's symbols, told apart; what Avro's grammar forbids in them becomes ``_``."""
+    given = node.get("symbols")
+    if not isinstance(given, list) or not 0 < len(given) <= MAX_FIELDS:
+        raise AvroError("the schema has an enum without symbols, or with too many")
+    found: dict[str, None] = {}
+    for i, symbol in enumerate(given):
+        name = re.sub(r"\W", "_", str(symbol)[:200], flags=re.ASCII)
+        name = f"_{name}" if not name or name[0].isdigit() else name
+        found[name if name not in found else f"{name}_{i}_"] = None
+    return list(found)
 
 
 def _full_name(node: dict[str, Any], namespace: str) -> tuple[str, str]:
@@ -225,6 +247,17 @@ def _has_length(node: Any) -> bool:
     if isinstance(node, dict):
         return node["type"] != "fixed"
     return node not in ("null", "boolean", "float", "double")
+
+
+def _worth_reading(record: dict[str, Any]) -> dict[str, Any]:
+    """The schema without arrays and maps, but for cutouts that are written as arrays."""
+    fields = []
+    for field in record["fields"]:
+        kept = is_cutout(field["name"])
+        kind = field["type"] if kept else _without_collections(field["type"])
+        if kind is not None:
+            fields.append({**field, "type": kind})
+    return {**record, "fields": fields}
 
 
 def _without_collections(node: Any) -> Any:

@@ -24,6 +24,7 @@ from rb.settings import (
 from rb.sources.alerts.cutouts import MAX_SIDE
 from rb.sources.alerts.fields import SCORES, snake
 from rb.stamps import CHANNELS, STAMP_SIZE
+from rb.stamps.layout import OPTIONAL
 
 PIXEL_SCALES: dict[str, float] = {"ztf": 1.012, "pgir": 4.36, "wirc": 0.2487, "rubin": 0.2}
 """arcsec per pixel of a survey's cutouts."""
@@ -44,11 +45,14 @@ class WeakLabel:
         Scores from this on are real (label 0).
     bogus_below : float
         Scores below this are bogus (label 1); those between are unknown.
+    flags : bool
+        Sources that the survey's flags call bogus are bogus, injected ones real.
     """
 
     score: Annotated[str | None, OrNull(Text())] = None
     real_above: Annotated[float, Number()] = 0.9
     bogus_below: Annotated[float, Number()] = 0.1
+    flags: Annotated[bool, Choice((True, False))] = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class AlertSettings:
 
     root: Annotated[Path, Place()]
     cache: Annotated[Path, Place()]
+    schemas: Annotated[Path | None, OrNull(Place())] = None
     survey: Annotated[str | None, OrNull(Text())] = None
     pixel_scales: Annotated[dict[str, float], Entries(Number(above=0))] = field(
         default_factory=lambda: dict(PIXEL_SCALES)
@@ -67,6 +72,10 @@ class AlertSettings:
         default_factory=lambda: dict(CUTOUT_SIZES)
     )
     edges: Annotated[str, Choice(("chip", "middle"))] = "chip"
+    header_places: Annotated[tuple[str, ...], Items(Text())] = ("rubin",)
+    sign: Annotated[str, Choice(("as_sent", "difference", "positive"))] = "as_sent"
+    planes: Annotated[tuple[str, ...], Items(Choice(OPTIONAL))] = OPTIONAL
+    psf_size: Annotated[int, Whole(1, MAX_SIDE, odd=True)] = 41
     require: Annotated[tuple[str, ...], Items(Choice(CHANNELS))] = ("srch", "tmpl")
     max_nan: Share = 1.0
     max_skipped: Share = 0.5
@@ -136,5 +145,7 @@ class AlertSettings:
         values = asdict(self)
         del values["cache"]
         values["root"] = str(self.root.resolve())
-        values["require"], values["columns"] = list(self.require), list(self.columns)
+        values["schemas"] = self.schemas and str(self.schemas.resolve())
+        for name in ("require", "columns", "header_places", "planes"):
+            values[name] = list(values[name])
         return values

@@ -8,9 +8,9 @@ stopped or killed goes on where it was.
 from __future__ import annotations
 
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,24 @@ from rb.errors import UserError
 from rb.io.progress import bar
 from rb.sources.alerts.avro import Damage
 from rb.sources.alerts.cutouts import CutoutError
-from rb.sources.alerts.fields import describe, identifiers, snake, to_frame
+from rb.sources.alerts.fields import (
+    INJECTED,
+    as_if_rounded,
+    describe,
+    identifiers,
+    rounded_identifiers,
+    sky_object,
+    snake,
+    to_frame,
+    wanted,
+)
 from rb.sources.alerts.files import AlertFile, digest, list_files
 from rb.sources.alerts.packets import Packet, PacketFileError, read_packets
 from rb.sources.alerts.settings import AlertSettings
-from rb.sources.alerts.stamps import triplet
+from rb.sources.alerts.stamps import Candidate, candidate
 from rb.stamps import CHANNELS, StampSet, StampSetWriter
+from rb.stamps.batch import Stamps
+from rb.stamps.layout import OPTIONAL
 from rb.stamps.resumable import Part, Parts, open_or_build
 
 if TYPE_CHECKING:
@@ -39,17 +51,15 @@ MAX_LISTED = 100_000
 _LEAST_BYTES_PER_PACKET = 50
 _SPARE_PACKETS = 1000
 
-# Files beside the packets, second copies and packets that were not asked for are no damage.
-_HARMLESS = {
-    "duplicate",
-    "neither Avro nor Parquet",
-    "of another survey",
-    "no cutouts in the schema",
-}
+# Files beside the packets, and packets that were not asked for: nobody misses them.
+_ASIDE = {"neither Avro nor Parquet", "of another survey", "no cutouts in the schema"}
+# Second copies are no damage either, but candidates fewer than packets.
+_HARMLESS = {"duplicate", *_ASIDE}
 
 # What a build has to know to go on, beside what it has kept.
 _COUNTS = (
     "file", "inside", "survey", "size", "text_ids", "packets", "good", "unlisted", "scored",
+    "rounded",
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -85,13 +95,6 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
     return open_or_build(path, lambda work: _Build(settings, files).run(path, work, progress))
 
 
-@dataclass
-class _Chunk:
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    stamps: list[np.ndarray] = field(default_factory=list)
-    channels: set[str] = field(default_factory=set)
-
-
 class _Build:
     """One pass over the files; one that was stopped is taken up at the last chunk it kept."""
 
@@ -101,11 +104,12 @@ class _Build:
         self.survey: str | None = None
         self.size: int | None = None
         self.text_ids = self.settings.survey == "any"
-        self.seen: set[int | str] = set()
+        self.wanted = wanted(settings.columns)
+        self.seen: dict[int | str, int] = {}  # checksum of the pixels by identifier
         self.reasons: Counter[str] = Counter()
         self.listed: list[dict[str, Any]] = []
         self.channels: set[str] = set()
-        self.packets = self.good = self.unlisted = self.scored = 0
+        self.packets = self.good = self.unlisted = self.scored = self.rounded = 0
         self.file = self.inside = 0  # where it is: number of the file, packets read of it
         self._noted = 0  # of `listed`
 
@@ -115,7 +119,7 @@ class _Build:
         for number, chunk in enumerate(self._chunks(progress), begin):
             parts.write(number, self._part(chunk))
         self._write(path, parts)
-        level = logging.WARNING if self._failed() else logging.INFO
+        level = logging.WARNING if set(self.reasons) - _ASIDE else logging.INFO
         _log.log(level, "%s: %s", self.settings.root, self.summary())
 
     def _resume(self, parts: Parts) -> int:
@@ -123,7 +127,8 @@ class _Build:
         notes = []
         for part in parts:
             self.listed += part.note["listed"]
-            self.seen.update(part.rows["id"].tolist())
+            marks = map(_mark, part.arrays["stamps"])
+            self.seen.update(zip(part.rows["id"].tolist(), marks, strict=True))
             notes.append(part.note)
         if notes:
             self._noted = len(self.listed)
@@ -134,14 +139,14 @@ class _Build:
             _log.info("%s: going on after %s packets", self.settings.root, f"{self.packets:,}")
         return len(notes)
 
-    def _part(self, chunk: _Chunk) -> Part:
-        self.channels |= chunk.channels
-        rows = to_frame(chunk.rows)
+    def _part(self, chunk: list[tuple[dict[str, Any], Candidate]]) -> Part:
+        self.channels.update(*(c.present for _, c in chunk))
+        rows = to_frame([row for row, _ in chunk])
         self.scored += self._label(rows)
         listed, self._noted = self.listed[self._noted :], len(self.listed)
         note = {name: getattr(self, name) for name in _COUNTS}
         note |= {"reasons": self.reasons, "channels": sorted(self.channels), "listed": listed}
-        return Part({"stamps": np.stack(chunk.stamps)}, rows, note)
+        return Part(_stacked([c.arrays() for _, c in chunk]), rows, note)
 
     def _write(self, path: Path, parts: Parts) -> None:
         if not self.good:
@@ -158,9 +163,31 @@ class _Build:
             channels=channels,
             overwrite=True,
         ) as writer:
+            planes = {name for part in parts for name in part.arrays}
             for part in parts:
-                writer.append(part.arrays["stamps"], part.rows)
+                writer.append(self._filled(part, planes), self._grouped(part.rows))
             writer.add_table("skipped", self._table())
+        if self.rounded:
+            _log.warning(
+                "%s: the sky objects of %s candidates came as floating-point numbers that have "
+                "lost digits; groups are of the rounded numbers, which may join objects",
+                self.settings.root,
+                f"{self.rounded:,}",
+            )
+
+    def _filled(self, part: Part, planes: set[str]) -> Stamps:
+        """The stamps of a part, with NaN for planes that only other parts have."""
+        arrays, stamps = dict(part.arrays), part.arrays["stamps"]
+        side = self.settings.psf_size
+        shapes = {"variance": stamps.shape, "psf": (len(stamps), 2, side, side)}
+        for name in OPTIONAL:
+            if name in planes and name not in arrays:
+                arrays[name] = np.full(shapes[name], np.nan, np.float32)
+        return Stamps.of_arrays(arrays)
+
+    def _grouped(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows with groups that do not depend on which of them have lost digits."""
+        return rows.assign(group=rows["group"].map(as_if_rounded)) if self.rounded else rows
 
     def summary(self) -> str:
         """One line: packets read, candidates kept, skips by reason."""
@@ -171,19 +198,17 @@ class _Build:
             + (f" ({reasons})" if reasons else "")
         )
 
-    def _chunks(self, progress: bool) -> Iterator[_Chunk]:
-        chunk = _Chunk()
-        for row, stamp, present in self._candidates(progress):
-            chunk.rows.append(row)
-            chunk.stamps.append(stamp)
-            chunk.channels.update(present)
-            if len(chunk.rows) == CHUNK:
+    def _chunks(self, progress: bool) -> Iterator[list[tuple[dict[str, Any], Candidate]]]:
+        chunk = []
+        for found in self._candidates(progress):
+            chunk.append(found)
+            if len(chunk) == CHUNK:
                 yield chunk
-                chunk = _Chunk()
-        if chunk.rows:
+                chunk = []
+        if chunk:
             yield chunk
 
-    def _candidates(self, progress: bool) -> Iterator[tuple[dict[str, Any], np.ndarray, list[str]]]:
+    def _candidates(self, progress: bool) -> Iterator[tuple[dict[str, Any], Candidate]]:
         before = sum(file.size for file in self.files[: self.file])
         size = sum(file.size for file in self.files)
         with bar(progress, "reading alerts", size, "bytes", before) as step:
@@ -199,11 +224,11 @@ class _Build:
                 step.at(before, f"{self.good:,} candidates")
                 self.file, self.inside = self.file + 1, 0
 
-    def _of_file(self, file: AlertFile) -> Iterator[tuple[dict[str, Any], np.ndarray, list[str]]]:
+    def _of_file(self, file: AlertFile) -> Iterator[tuple[dict[str, Any], Candidate]]:
         last, known = 0, self.inside
         most = _SPARE_PACKETS + file.size // _LEAST_BYTES_PER_PACKET
         try:
-            for packet in read_packets(file.path):
+            for packet in read_packets(file.path, self.settings.schemas, self.wanted):
                 number, last = (
                     last + 1,
                     last + (packet.packets if isinstance(packet, Damage) else 1),
@@ -229,13 +254,17 @@ class _Build:
 
     def _candidate(
         self, file: AlertFile, number: int, packet: Packet
-    ) -> tuple[dict[str, Any], np.ndarray, list[str]] | None:
-        candid, object_id = identifiers(packet)
+    ) -> tuple[dict[str, Any], Candidate] | None:
+        ids = identifiers(packet)
+        candid = ids[0] if ids else None
         if not self._wanted(packet, file):
             self._skip(file, number, candid, "of another survey", packet.survey)
             return None
         if candid is None:
-            self._skip(file, number, None, "no identifier")
+            lost = rounded_identifiers(packet)
+            why = "identifier has lost digits" if lost else "no identifier"
+            detail = f"{lost[0]:.0f} came as a floating-point number" if lost else ""
+            self._skip(file, number, None, why, detail)
             return None
         if self.survey is None:
             self.text_ids |= isinstance(candid, str)
@@ -243,23 +272,36 @@ class _Build:
         if isinstance(candid, str) and not self.text_ids:
             self._skip(file, number, candid, "identifier is not a number")
             return None
-        name: int | str = candid
-        if self.text_ids:
-            name = f"{packet.survey}-{candid}" if self.settings.survey == "any" else str(candid)
-        if name in self.seen:
-            self._skip(file, number, name, "duplicate")
-            return None
         try:
             row = describe(packet, self.settings.columns)
-            stamp, present, image = triplet(packet, self.settings, row["xpos"], row["ypos"])
+            found = candidate(packet, self.settings, row)
         except CutoutError as error:
-            self._skip(file, number, name, error.reason, error.detail)
+            self._skip(file, number, self._name(packet, candid), error.reason, error.detail)
             return None
-        self._same_size(stamp.shape[-1], file)
-        self.seen.add(name)
-        row |= image | {"id": name, "file": file.name, "group": object_id or str(name)}
+        mark = _mark(found.stamp)
+        names = [self._name(packet, i) for i in ids if self.text_ids or isinstance(i, int)]
+        if mark in (self.seen.get(name) for name in names):
+            self._skip(file, number, names[0], "duplicate")
+            return None
+        # An identifier that other pixels have already does not tell the packets apart.
+        new = [i for i, name in enumerate(names) if name not in self.seen]
+        if not new:
+            self._skip(file, number, names[0], "other pixels under the same identifier")
+            return None
+        name, candid = names[new[0]], ids[new[0]]
+        self._same_size(found.stamp.shape[-1], file)
+        self.seen[name] = mark
+        object_id, rounded = sky_object(packet)
+        self.rounded += rounded
+        row |= found.columns | {"id": name, "file": file.name, "group": object_id or str(name)}
         row["candid"] = str(candid) if self.text_ids else candid
-        return row, stamp, present
+        return row, found
+
+    def _name(self, packet: Packet, candid: int | str) -> int | str:
+        """Identifier in the set."""
+        if not self.text_ids:
+            return candid
+        return f"{packet.survey}-{candid}" if self.settings.survey == "any" else str(candid)
 
     def _same_size(self, size: int, file: AlertFile) -> None:
         if self.size not in (None, size):
@@ -286,16 +328,18 @@ class _Build:
         """Write weak labels into `rows`; gives the number of rows that have the score."""
         import pandas as pd
 
-        label = self.settings.label
-        if label.score is None:
-            rows["label"] = pd.Series(pd.NA, index=rows.index, dtype="Int8")
-            return 0
-        score = rows[snake(label.score)].to_numpy(dtype=float)
+        label, n = self.settings.label, 0
         weak = pd.Series(pd.NA, index=rows.index, dtype="Int8")
-        weak[score >= label.real_above] = 0
-        weak[score < label.bogus_below] = 1
+        if label.score is not None:
+            score = rows[snake(label.score)].to_numpy(dtype=float)
+            weak[score >= label.real_above] = 0
+            weak[score < label.bogus_below] = 1
+            n = int(np.isfinite(score).sum())
+        if label.flags and "bogus_kind" in rows:
+            weak[rows["bogus_kind"].notna()] = 1
+            weak[rows[list(INJECTED)].fillna(False).any(axis=1)] = 0
         rows["label"] = weak
-        return int(np.isfinite(score).sum())
+        return n
 
     def _check(self, scored: int) -> None:
         """Raise if the whole is not what the settings ask for."""
@@ -353,3 +397,17 @@ class _Build:
             return f"{root}: the folder has no files; point data.root at alert packets"
         why = f"; the first: {self._first()}" if self.listed else ""
         return f"{root}: no usable alert packet ({self.summary()}){why}"
+
+
+def _mark(stamp: np.ndarray) -> int:
+    """Checksum that tells one stamp's pixels from another's."""
+    return zlib.crc32(np.ascontiguousarray(stamp).data)
+
+
+def _stacked(candidates: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays of some candidates; NaN where only others have one."""
+    shapes = {name: array.shape for arrays in candidates for name, array in arrays.items()}
+    return {
+        name: np.stack([a.get(name, np.full(shape, np.nan, np.float32)) for a in candidates])
+        for name, shape in shapes.items()
+    }

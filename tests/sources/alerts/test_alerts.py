@@ -423,13 +423,13 @@ def night(root: Path) -> None:
     write(root, "e", container([ztf(i, without("diff")) for i in range(8, 11)], ZTF_SCHEMA))
 
 
-@pytest.mark.parametrize("at", range(1, 12))
+@pytest.mark.parametrize("at", range(1, 13))
 def test_an_interrupted_build_goes_on_to_the_same_set(
     root: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     monkeypatch.setattr(alerts, "CHUNK", 2)
     night(root)
-    real, cut = alerts.triplet, []
+    real, cut = alerts.candidate, []
 
     def stop(packet: Any, *arguments: Any) -> Any:
         cut.append(packet)
@@ -437,15 +437,16 @@ def test_an_interrupted_build_goes_on_to_the_same_set(
             raise KeyboardInterrupt
         return real(packet, *arguments)
 
-    monkeypatch.setattr(alerts, "triplet", stop)
+    monkeypatch.setattr(alerts, "candidate", stop)
     with pytest.raises(KeyboardInterrupt):
         read(root, require=["srch", "tmpl"])
     again = read(root, require=["srch", "tmpl"])
-    # What was kept in twos is not cut out again. Of the 11 packets that are, the eighth is bad.
-    good = at - 1 - (at > 8)
+    # What was kept in twos is not cut out again. Of the 12 packets that are, the sixth is a second
+    # copy and the ninth is bad.
+    good = at - 1 - (at > 6) - (at > 9)
     kept = 2 * (good // 2)
-    assert len(cut) - at == 11 - kept - (kept == 8)
-    monkeypatch.setattr(alerts, "triplet", real)
+    assert len(cut) - at == 12 - kept - (kept >= 6) - (kept == 8)
+    monkeypatch.setattr(alerts, "candidate", real)
     whole = read(root, require=["srch", "tmpl"], cache=str(root.parent / "other"))
     assert again.digest == whole.digest and len(whole) == 10
     assert again.meta["n_nan_stamps"] == whole.meta["n_nan_stamps"] == 3
