@@ -16,6 +16,7 @@ _KERAS = "rb.models.keras.scorer:load_keras_scorer"
 _LOADERS = {
     ".ckpt": "rb.models.checkpoint:load_checkpoint",
     ".skops": "rb.models.forest.files:load_forest",
+    ".onnx": "rb.scoring.exported:load_exported",
     ".h5": _KERAS,
     ".hdf5": _KERAS,
     ".keras": _KERAS,
