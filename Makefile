@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 READY := $(VENV)/.ready
 
-.PHONY: help env demo ui test test-fast check format docs-screenshot clean
+.PHONY: help env demo ui test test-fast check format docs clean
 
 help:
 	@echo "make demo       environment, simulated survey, both networks, comparison, report"
@@ -15,6 +15,7 @@ help:
 	@echo "make test       the whole test suite"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make check      formatting, lint, types"
+	@echo "make docs       the documentation as a site, in docs/_build/html"
 	@echo "make clean      remove the environment and all caches, not the runs"
 
 env: $(READY)
@@ -49,9 +50,14 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(READY)
+	rm -rf docs/_api
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf docs/_build docs/_api $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rb.errors import UserError
+from rb.settings import Number, OrNull, Rule, Text, Whole, check
 
 
 def project_root() -> Path:
@@ -150,6 +151,25 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield name, value
 
 
+TRAINING: dict[str, Rule] = {
+    "seed": Whole(0, 2**32 - 1),  # the largest that all generators of random numbers take
+    "paths.root": Text("a folder"),
+    "data.name": Text("the name of a source"),
+    "model.name": Text(),
+    "trainer.batch_size": Whole(1),
+    "trainer.max_epochs": Whole(1),
+    "trainer.patience": OrNull(Whole(1)),
+    "trainer.save_every_s": Number(0),
+    "trainer.memory_gb": Number(0),
+    "trainer.optimizer._target_": Text("a class, e.g. torch.optim.SGD"),
+    "trainer.optimizer.lr": OrNull(Number(0)),
+    "split.train": OrNull(Number(0)),
+    "split.val": OrNull(Number(0)),
+    "split.test": OrNull(Number(0)),
+}
+"""What the settings of a training may be, as far as it can be said without its data."""
+
+
 def check_training(config: Mapping[str, Any]) -> None:
     """Refuse settings that cannot work, with the key that is wrong.
 
@@ -158,31 +178,4 @@ def check_training(config: Mapping[str, Any]) -> None:
     UserError
         Naming the key, its value and what it may be.
     """
-    trainer = config["trainer"]
-    _whole("seed", config["seed"], least=0)
-    _whole("trainer.batch_size", trainer["batch_size"], least=1)
-    _whole("trainer.max_epochs", trainer["max_epochs"], least=1)
-    if trainer["patience"] is not None:
-        _whole("trainer.patience", trainer["patience"], least=1)
-    _number("trainer.save_every_s", trainer["save_every_s"], least=0)
-    _number("trainer.memory_gb", trainer["memory_gb"], least=0)
-    target = str((trainer["optimizer"] or {}).get("_target_", ""))
-    if not target:
-        raise UserError("trainer.optimizer._target_ is not set; give e.g. torch.optim.SGD")
-    rate = trainer["optimizer"].get("lr")
-    if rate is not None:
-        _number("trainer.optimizer.lr", rate, least=0)
-    split = config["split"]
-    for key in ("train", "val", "test"):
-        if split[key] is not None:
-            _number(f"split.{key}", split[key], least=0)
-
-
-def _whole(key: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{key} is {value}; give a whole number of at least {least}")
-
-
-def _number(key: str, value: Any, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-        raise UserError(f"{key} is {value}; give a number of at least {least}")
+    check(config, TRAINING)

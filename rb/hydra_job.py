@@ -111,6 +111,8 @@ def configuration_message(error: Exception) -> str | None:
     cause: BaseException | None = error
     while cause and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
+    if "Config group override must be" in str(error):
+        return "a group of settings is null; give one of its choices, such as data=simulated"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = " ".join(str(error).split())

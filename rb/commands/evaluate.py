@@ -8,9 +8,20 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rb.config import resolved
-from rb.errors import UserError
+from rb.settings import FLAG, Choice, Either, Items, Number, OrNull, Rule, Text, Whole, check
 
-_SUBSETS = (None, "test", "val", "train", "all")
+_RUN = Text("latest, best, or an ID, name or file")
+EVALUATION: dict[str, Rule] = {
+    "runs": Either(Items(_RUN, least=1, single=True), _RUN),
+    "subset": OrNull(Choice(("test", "val", "train", "all"))),
+    "threshold": OrNull(Number(0, 1)),
+    "confidence": Number(above=0, below=1),
+    "examples": Whole(0),
+    "timing": FLAG,
+    "paths.root": Text("a folder"),
+    "study.name": Text(),
+}
+"""What the settings of an evaluation may be."""
 
 
 def start(config: DictConfig) -> float:
@@ -25,18 +36,7 @@ def start(config: DictConfig) -> float:
 
 def check_evaluation(settings: dict[str, Any]) -> None:
     """Refuse settings that cannot work, with the key that is wrong."""
-    if settings["subset"] not in _SUBSETS:
-        raise UserError(f"subset is '{settings['subset']}'; choose test, val, train or all")
-    threshold = settings["threshold"]
-    if threshold is not None and not (_number(threshold) and 0 <= threshold <= 1):
-        raise UserError(f"threshold is {threshold}; give a probability between 0 and 1")
-    if not (_number(settings["confidence"]) and 0 < settings["confidence"] < 1):
-        raise UserError(f"confidence is {settings['confidence']}; give e.g. 0.95")
-    if not isinstance(settings["examples"], int) or settings["examples"] < 0:
-        raise UserError(f"examples is {settings['examples']}; give a whole number")
-    if not settings["runs"]:
-        raise UserError("runs is empty; give latest, best, or IDs")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    runs = check(settings, EVALUATION)["runs"]
+    if not isinstance(settings["runs"], str):
+        # An ID of digits alone is a number to the command line.
+        settings["runs"] = [runs] if isinstance(runs, str) else list(runs)

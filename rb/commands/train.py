@@ -20,6 +20,10 @@ def start(config: DictConfig) -> float | None:
         return sweep_job(config)
     settings = resolved(config)
     check_training(settings)
+    if settings["run"] is None:
+        from rb.sources import check_settings
+
+        check_settings(settings["data"])
     # Importing torch, lightning and MLflow takes seconds: say something first.
     print("starting …", file=sys.stderr)
     from rb.training.job import resume, train

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from rb.errors import UserError
+from rb.settings import Items, Number, OrNull, Whole, check_fields, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,24 +41,19 @@ class Machine:
         Cores that a job in a shared queue asks for and is charged for; None: whole nodes.
     """
 
-    nodes: int = 1
-    charge_factor: float = 1.0
-    qos_factor: float = 1.0
-    cores_per_node: int = 128
-    cores: int | None = None
+    nodes: Annotated[int, Whole(1)] = 1
+    charge_factor: Annotated[float, Number(above=0)] = 1.0
+    qos_factor: Annotated[float, Number(above=0)] = 1.0
+    cores_per_node: Annotated[int, Whole(1)] = 128
+    cores: Annotated[int | None, OrNull(Whole(1))] = None
 
     def __post_init__(self) -> None:
-        for key in ("nodes", "cores_per_node"):
-            _positive(key, getattr(self, key), whole=True)
-        for key in ("charge_factor", "qos_factor"):
-            _positive(key, getattr(self, key))
-        if self.cores is not None:
-            _positive("cores", self.cores, whole=True)
-            if self.cores > self.nodes * self.cores_per_node:
-                raise UserError(
-                    f"study.machine.cores is {self.cores}; {self.nodes} node(s) have "
-                    f"{self.nodes * self.cores_per_node}"
-                )
+        check_fields(self, "study.machine")
+        most = self.nodes * self.cores_per_node
+        if self.cores is not None and self.cores > most:
+            refuse(
+                "study.machine.cores", self.cores, f"no more than {self.nodes} node(s) have: {most}"
+            )
 
     @property
     def share(self) -> float:
@@ -71,13 +67,6 @@ class Machine:
     def charged_hours(self, wall_s: float) -> float:
         """What is taken from the project's account: node hours times both factors."""
         return self.node_hours(wall_s) * self.charge_factor * self.qos_factor
-
-
-def _positive(key: str, value: Any, whole: bool = False) -> None:
-    kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
-        what = "a whole number of at least 1" if whole else "a number above 0"
-        raise UserError(f"study.machine.{key} is {value}; give {what}")
 
 
 @dataclass(frozen=True)
@@ -181,11 +170,9 @@ def timed_rows(n: int, most: int, seed: int = 0) -> np.ndarray:
     return np.sort(rng.choice(n, size=min(n, most), replace=False))
 
 
+BATCH_SIZES = Items(Whole(1), least=1)
+
+
 def checked_batches(sizes: Sequence[Any]) -> list[int]:
     """Batch sizes as whole numbers of at least 1; UserError if one is not."""
-    for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UserError(f"study.batch_sizes: {size} is no whole number of at least 1")
-    if not sizes:
-        raise UserError("study.batch_sizes is empty; give e.g. [1,32,200,1000]")
-    return sorted(set(sizes))
+    return sorted(set(BATCH_SIZES.read("study.batch_sizes", sizes)))

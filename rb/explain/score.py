@@ -50,7 +50,7 @@ class PanelScore(nn.Module):
 
 
 def unstack(prepared: Tensor, inputs: InputSpec) -> Tensor:
-    """A network's input (N, *inputs.shape) by panel, (N, C, S, S)."""
+    """A network's input `(N, *inputs.shape)` by panel, (N, C, S, S)."""
     if inputs.stacking == "depth":
         return prepared
     return torch.stack(prepared[:, 0].split(inputs.size, dim=-1), 1)

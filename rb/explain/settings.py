@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from rb.errors import UserError
+from rb.settings import Choice, Items, Number, OrNull, Rule, Whole, check, refuse
 
 SCORES = ("softmax", "logit")
 METHODS = ("saliency", "smoothgrad", "integrated_gradients", "occlusion")
 BASELINES = ("median", "zero")
+
+RULES: dict[str, Rule] = {
+    "score": Choice(SCORES),
+    "batch_size": Whole(1),
+    "baseline": Choice(BASELINES),
+    "smoothgrad.samples": Whole(1),
+    "smoothgrad.noise": Number(above=0),
+    "integrated_gradients.steps": Whole(2),
+    "occlusion.window": Whole(1, 51),
+    "occlusion.stride": Whole(1),
+    "seed": Whole(0),
+    "n_shares": OrNull(Whole(1)),
+    "methods": OrNull(Items(Choice(METHODS), single=True)),
+    "n_methods": Whole(0),
+    "n_sanity": Whole(0),
+    "examples": Whole(0),
+    "method_examples": Whole(0),
+    "randomisation_stages": Whole(1),
+    "deletion_steps": Whole(2),
+    "bootstrap": Whole(100),
+}
 
 
 @dataclass(frozen=True)
@@ -20,11 +41,11 @@ class AttributionSettings:
     Parameters
     ----------
     score
-        Of the predicted class: `softmax` probability, as the authors, or its `logit`.
+        Of the predicted class: ``softmax`` probability, as the authors, or its ``logit``.
     batch_size
         Stamps that the network sees at once.
     baseline
-        What "nothing there" is: each panel's `median` (its sky), or `zero`. Where
+        What "nothing there" is: each panel's ``median`` (its sky), or ``zero``. Where
         Integrated Gradients begins, what Occlusion and deletion put in place of pixels.
     smoothgrad_samples, smoothgrad_noise
         Noisy copies, and their σ in units of each panel's own sky noise.
@@ -49,7 +70,7 @@ class AttributionSettings:
 
 @dataclass(frozen=True)
 class SaliencySettings:
-    """The whole of `conf/study/saliency.yaml`; meanings as there."""
+    """The whole of ``conf/study/saliency.yaml``; meanings as there."""
 
     attribution: AttributionSettings
     n_shares: int | None
@@ -72,58 +93,20 @@ def read_settings(study: Mapping[str, Any]) -> SaliencySettings:
     UserError
         Naming the key, its value and what it may be.
     """
-    methods = study["methods"]
-    methods = [methods] if isinstance(methods, str) else list(methods or [])
-    for method in methods:
-        _choice("methods", method, METHODS)
-    smoothgrad, occlusion = study["smoothgrad"], study["occlusion"]
+    found = check(study, RULES, "study")
+    found = {key.replace(".", "_"): value for key, value in found.items()}
+    own = {f.name for f in fields(SaliencySettings)}
     attribution = AttributionSettings(
-        score=_choice("score", study["score"], SCORES),
-        batch_size=_whole("batch_size", study["batch_size"], 1),
-        baseline=_choice("baseline", study["baseline"], BASELINES),
-        smoothgrad_samples=_whole("smoothgrad.samples", smoothgrad["samples"], 1),
-        smoothgrad_noise=_positive("smoothgrad.noise", smoothgrad["noise"]),
-        integrated_gradients_steps=_whole(
-            "integrated_gradients.steps", study["integrated_gradients"]["steps"], 2
-        ),
-        occlusion_window=_whole("occlusion.window", occlusion["window"], 1),
-        occlusion_stride=_whole("occlusion.stride", occlusion["stride"], 1),
-        seed=_whole("seed", study["seed"], 0),
+        **{f.name: found[f.name] for f in fields(AttributionSettings)}
     )
     if attribution.occlusion_stride > attribution.occlusion_window:
-        raise UserError(
-            f"study.occlusion.stride is {attribution.occlusion_stride}, wider than the window: "
-            "pixels between would never be covered; give at most study.occlusion.window"
+        refuse(
+            "study.occlusion.stride",
+            attribution.occlusion_stride,
+            "at most study.occlusion.window: it is wider than the window, and pixels between "
+            "would never be covered",
         )
-    n_shares = study["n_shares"]
+    found["methods"] = tuple(dict.fromkeys(found["methods"] or ()))
     return SaliencySettings(
-        attribution=attribution,
-        n_shares=None if n_shares is None else _whole("n_shares", n_shares, 1),
-        methods=tuple(dict.fromkeys(methods)),
-        n_methods=_whole("n_methods", study["n_methods"], 0),
-        n_sanity=_whole("n_sanity", study["n_sanity"], 0),
-        examples=_whole("examples", study["examples"], 0),
-        method_examples=_whole("method_examples", study["method_examples"], 0),
-        randomisation_stages=_whole("randomisation_stages", study["randomisation_stages"], 1),
-        deletion_steps=_whole("deletion_steps", study["deletion_steps"], 2),
-        bootstrap=_whole("bootstrap", study["bootstrap"], 100),
-        seed=attribution.seed,
+        attribution=attribution, **{key: value for key, value in found.items() if key in own}
     )
-
-
-def _choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise UserError(f"study.{key} is '{value}'; choose {' or '.join(choices)}")
-    return str(value)
-
-
-def _whole(key: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"study.{key} is {value}; give a whole number of at least {least}")
-    return int(value)
-
-
-def _positive(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise UserError(f"study.{key} is {value}; give a number above 0")
-    return float(value)

@@ -15,6 +15,7 @@ from rb.errors import UserError
 from rb.features.columns import ALL_38, FEATURES_FROM_STAMP, STAMP_SIDE
 from rb.features.table import FeatureTable
 from rb.io.files import write_whole
+from rb.io.progress import bar
 from rb.stamps import StampSet
 
 SETTINGS = ("auto", "catalogue", "stamps")
@@ -168,29 +169,13 @@ def _read(file: Path | None, n: int) -> pd.DataFrame:
 
 
 def _compute(stamp_set: StampSet, rows: np.ndarray, console: Console | None) -> pd.DataFrame:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from rb.features.autoscan import compute
 
-    columns = (
-        TextColumn("features of the stamps"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     parts = []
-    silent = console is None or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=silent) as progress:
-        task = progress.add_task("", total=len(rows))
+    with bar(console, "features of the stamps", len(rows)) as step:
         # In file order and a few at a time: the set may be larger than the memory.
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
             parts.append(compute(np.asarray(stamp_set.stamps[part])))
-            progress.advance(task, len(part))
+            step.advance(len(part))
     return pd.concat(parts).set_axis(pd.Index(rows, dtype=np.int64))

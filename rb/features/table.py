@@ -21,6 +21,7 @@ import pandas as pd
 
 from rb.errors import UserError
 from rb.features.columns import ALL_38, BAND_CODES
+from rb.features.parquet_table import read_parquet_table
 
 _ID, _LABEL, _BAND = "ID", "OBJECT_TYPE", "BAND"
 _MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "NA", "None", "-nan"]
@@ -106,7 +107,8 @@ def read_table(
         CSV, plain or gzipped (`.gz`): any number of lines starting with `#`, a header, rows.
         Other columns than ID, OBJECT_TYPE and `features` are ignored. BAND may be a letter or a
         number; letters become the codes of `rb.features.columns.BAND_CODES`. Or Parquet
-        (`.parquet`) with the same columns, or with `id` and `label` as in a stamp set.
+        (`.parquet`) with the same columns, or with `id` and `label` as in the catalogue of a
+        stamp set.
     features
         Columns to read; None for those of the 38 that it has.
     labels
@@ -128,8 +130,6 @@ def read_table(
     if not path.is_file():
         raise UserError(f"{path}: no such file (the autoscan feature table is expected)")
     if path.suffix == ".parquet":
-        from rb.features.parquet_table import read_parquet_table
-
         return FeatureTable(*read_parquet_table(path, features, labels), str(path))
     header_line, names, rows = _scan(path)
     if features is None:

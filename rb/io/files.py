@@ -1,13 +1,32 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and names that are safe everywhere."""
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rb.errors import UserError
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Give a name to write to; the file takes the name `path` when the block ends well.
+
+    Its content is on the disk by then. Nothing is left of a file whose block fails.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes, what: str) -> None:
@@ -15,9 +34,11 @@ def write_whole(path: Path, content: bytes, what: str) -> None:
 
     Parameters
     ----------
-    path
+    path : Path
         The file.
-    what
+    content : bytes
+        All of it.
+    what : str
         What it is, for the message: "the report".
 
     Raises
@@ -25,16 +46,12 @@ def write_whole(path: Path, content: bytes, what: str) -> None:
     UserError
         If the file cannot be written; nothing is left of it then.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with aside(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def safe_name(text: str, longest: int = 100) -> str:

@@ -1,40 +1,52 @@
-"""One process at a time builds a stamp set."""
+"""One process at a time: the others wait, or are told that somebody else is at it."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from rb.errors import UserError
+
+_POLL_S = 0.2
 
 
 @contextlib.contextmanager
-def building(path: Path) -> Iterator[None]:
-    """Hold the right to build `path`; waits while another process has it.
+def locked(file: Path, *, waiting: str = "", refusal: str = "") -> Iterator[None]:
+    """Hold the lock `file` while the block runs; it ends with the process, however that ends.
 
-    Temporary folders of writers that were killed are removed.
+    Parameters
+    ----------
+    file : Path
+        The lock; its folder is made, and it is removed in the end.
+    waiting : str
+        Line to print, once, while another process holds it.
+    refusal : str
+        What to raise instead of waiting.
+
+    Raises
+    ------
+    UserError
+        If the lock is held and there is a `refusal`, or the folder cannot be written to.
     """
-    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            lock = file.open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Whoever had it has removed it; the one that counts is the one that is there.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-                    break
-            lock.close()
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be written to ({error.strerror})") from error
-    with lock:
+        file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            for orphan in path.parent.glob(f".{path.name}.*.building"):
-                shutil.rmtree(orphan, ignore_errors=True)
-            yield
-        finally:
-            file.unlink(missing_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            if refusal:
+                raise UserError(refusal) from None
+            print(waiting, file=sys.stderr, flush=True)
+            lock.acquire(poll_interval=_POLL_S)
+    except OSError as error:
+        raise UserError(f"{file.parent}: cannot be written to ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        # Whoever waits notices that the file is another one by now.
+        file.unlink(missing_ok=True)
+        lock.release()

@@ -8,9 +8,12 @@ work here lives in modules of `rb` and needs nothing of the script.
 from __future__ import annotations
 
 import multiprocessing.context
+import os
+import signal
 import sys
+import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -31,24 +34,43 @@ class _Context(multiprocessing.context.SpawnContext):
     Process = _Process
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: a batch system grants fewer than the node has."""
+    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return len(available(0))
+
+
 @contextmanager
-def worker_pool(n: int, start: Callable[[], None]) -> Iterator[ProcessPoolExecutor]:
+def worker_pool(n: int) -> Iterator[ProcessPoolExecutor]:
     """Give a pool of `n` fresh processes; an exception ends them at once.
 
-    Parameters
-    ----------
-    n : int
-        Number of processes.
-    start : callable
-        Called first in each; a function of a module.
+    They leave Ctrl-C to this process, and end with it, however that ends. A generator that is
+    closed because there is enough lets them finish what they are at.
     """
     # Fresh, not forked: forking a process with threads (torch, a progress bar) may lock it up.
-    pool = ProcessPoolExecutor(n, mp_context=_Context(), initializer=start)
+    pool = ProcessPoolExecutor(n, mp_context=_Context(), initializer=_start)
     try:
         yield pool
+    except GeneratorExit:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def _start() -> None:
+    from multiprocessing.connection import wait
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -3,8 +3,9 @@
 A source is a module of this package with a function
 ``open_stamps(config, *, progress=True) -> StampSet``, and a file ``conf/data/<name>.yaml``
 whose ``name`` is that of the module. It builds its stamp set on first use, in the folder
-``config["cache"]``, and opens it afterwards. The setting ``labels``, a table of verdicts, is the
-same for all sources and is applied here.
+``config["cache"]``, and opens it afterwards; a function ``check_settings(config)``, if it has one,
+says early what cannot work. The setting ``labels``, a table of verdicts, is the same for all
+sources and is applied here.
 """
 
 from __future__ import annotations
@@ -30,16 +31,30 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
     UserError
         If there is no such source, its data cannot be read, or the table does not fit.
     """
+    stamps: StampSet = _source(config).open_stamps(_own(config), progress=progress)
+    if config.get("labels") is None:
+        return stamps
+    from rb.stamps.relabelled import relabel
+
+    return relabel(stamps, str(config["labels"]))
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Refuse a ``data`` configuration that cannot work, before anything is read or built."""
+    check = getattr(_source(config), "check_settings", None)
+    if check is not None:
+        check(_own(config))
+
+
+def _source(config: Mapping[str, Any]) -> Any:
     name = str(config.get("name"))
     if not name.isidentifier() or importlib.util.find_spec(f"rb.sources.{name}") is None:
         raise UserError(f"data.name is '{name}': there is no such source of stamps")
     source = importlib.import_module(f"rb.sources.{name}")
     if not hasattr(source, "open_stamps"):
         raise UserError(f"data.name is '{name}': that is no source of stamps")
-    own = {key: value for key, value in config.items() if key != "labels"}
-    stamps: StampSet = source.open_stamps(own, progress=progress)
-    if config.get("labels") is None:
-        return stamps
-    from rb.stamps.relabelled import relabel
+    return source
 
-    return relabel(stamps, str(config["labels"]))
+
+def _own(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "labels"}

@@ -13,42 +13,53 @@ there stays as it was, bit for bit.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb.errors import UserError
+from rb.io.progress import bar
+from rb.io.workers import usable_cores
+from rb.settings import FLAG, OrNull, Rule, Whole, check
 from rb.stamps import StampSet, StampSetWriter
 from rb.stamps.batch import Stamps
+from rb.stamps.resumable import Part, building, open_or_build
 from rb.survey.settings import CODE_VERSION, SurveySettings, settings_from_config
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     import pandas as pd
 
-    from rb.survey.frame import Frame
+SETTINGS: dict[str, Rule] = {
+    "candidates": Whole(1),
+    "processes": OrNull(Whole(1)),
+    "keep_frames": FLAG,
+}
+"""Beside those of the survey: they do not change the pixels."""
 
-_NOT_PHYSICS = ("name", "candidates", "processes", "keep_frames", "cache")
+_NOT_PHYSICS = ("name", "cache", *SETTINGS)
+_DEFAULTS = {"candidates": 12000, "processes": None, "keep_frames": False}
 _BARREN_FRAMES = 40
 """So many frames without a candidate are taken to mean that there will be none."""
 
 
-def _split_config(config: Mapping[str, Any]) -> tuple[SurveySettings, int, bool]:
-    """Settings, number of candidates, and whether to keep frames; all checked."""
+def _split_config(config: Mapping[str, Any]) -> tuple[SurveySettings, dict[str, Any]]:
+    """What the pixels depend on, and the rest; all checked."""
     physics = {key: value for key, value in config.items() if key not in _NOT_PHYSICS}
-    candidates = config.get("candidates", 12000)
-    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
-        raise UserError(f"data.candidates must be a whole number of 1 or more, not {candidates!r}")
-    keep = config.get("keep_frames", False)
-    if not isinstance(keep, bool):
-        raise UserError(f"data.keep_frames must be true or false, not {keep!r}")
-    return settings_from_config(physics), candidates, keep
+    return settings_from_config(physics), check(_DEFAULTS | dict(config), SETTINGS, "data")
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Refuse settings that make no sense, by name."""
+    _split_config(config)
 
 
 def cache_key(config: Mapping[str, Any]) -> str:
-    """Digest of all that the set depends on: physics, seed, planes, version of the simulator.
+    """Digest of all that the pixels depend on: physics, seed, and version of the simulator.
 
     Parameters
     ----------
@@ -70,8 +81,8 @@ def cache_key(config: Mapping[str, Any]) -> str:
 
 def set_path(config: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     """Where `build` puts the stamp set of this configuration under the cache folder `path`."""
-    settings, candidates, _ = _split_config(config)
-    return _folder(settings, path) / str(candidates)
+    settings, rest = _split_config(config)
+    return _folder(settings, path) / str(rest["candidates"])
 
 
 def _folder(settings: SurveySettings, path: str | os.PathLike[str]) -> Path:
@@ -99,9 +110,8 @@ def build(
     ----------
     config : mapping
         The content of ``conf/data/simulated.yaml`` as plain values: ``candidates``, ``seed``,
-        ``keep_frames``, ``planes`` and the groups ``scene``, ``exposure``, ``artefacts``,
-        ``subtraction``, ``detection``. ``name``, ``processes`` and ``cache`` may be there and
-        are ignored.
+        ``keep_frames`` and the groups ``scene``, ``exposure``, ``artefacts``, ``subtraction``,
+        ``detection``. ``name``, ``processes`` and ``cache`` may be there and are ignored.
     path : path
         Cache folder; the set itself lies at `set_path`.
     processes : int, optional
@@ -124,139 +134,126 @@ def build(
     Notes
     -----
     Frames that are finished are kept until the set is, so a build that was interrupted goes on
-    from there. With several processes the caller's main module must be importable, as always
-    where Python starts processes afresh.
+    from there.
     """
-    settings, candidates, keep = _split_config(config)
-    if processes is None:
-        # Those that this process may use: a batch system grants fewer than the node has.
-        processes = len(os.sched_getaffinity(0))
-    if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
-        raise UserError(f"data.processes must be 1 or more, or null for all cores, not {processes}")
-    folder = _folder(settings, path)
-    target = folder / str(candidates)
-    frames = folder / "frames" if keep else None
-    parts = folder / "parts"
-    if (target / "meta.json").exists():
-        stamps = StampSet.open(target)
-        if frames is None or not _unkept(stamps, frames):
-            return stamps
-        _keep_only(settings, stamps, frames, parts, processes, progress)
-        return stamps
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: the cache folder cannot be made: {error}") from error
-    _assemble(settings, candidates, folder, parts, frames, processes, progress)
-    shutil.rmtree(parts, ignore_errors=True)
-    return StampSet.open(target)
-
-
-def _assemble(
-    settings: SurveySettings,
-    candidates: int,
-    folder: Path,
-    parts: Path,
-    frames: Path | None,
-    processes: int,
-    progress: bool,
-) -> None:
-    import pandas as pd
-
-    parameters = {
-        "settings": dataclasses.asdict(settings),
-        "candidates": candidates,
-        "code_version": CODE_VERSION,
-        "key": settings.digest(),
-    }
-    writer = StampSetWriter(
-        folder / str(candidates),
-        source="simulated",
-        parameters=parameters,
-        survey="simulated",
-        pixel_scale=settings.scene.pixel_scale,
-        overwrite=True,
+    settings, rest = _split_config({**config, "processes": processes})
+    survey = _Survey(
+        settings,
+        _folder(settings, path),
+        rest["processes"] or usable_cores(),
+        rest["keep_frames"],
+        progress,
     )
-    rows: list[pd.DataFrame] = []
-    total = 0
-    with writer, _bar(candidates, progress) as advance:
-        # Whole frames of an earlier set, where the images themselves are not asked for.
-        earlier = None if frames is not None else _earlier(folder, candidates)
-        for stamps, catalogue, summary in _chunks(settings, earlier, parts, frames, processes):
-            take = min(len(stamps), candidates - total)
-            if take:
-                writer.append(stamps[:take], catalogue.iloc[:take])
-            rows.append(summary.assign(candidates=take))
-            total += take
-            advance(take)
-            if total == candidates:
-                break
-            if len(rows) == _BARREN_FRAMES and total == 0:
-                shutil.rmtree(parts, ignore_errors=True)
-                raise UserError(
-                    f"the simulated survey found nothing in {_BARREN_FRAMES} frames: raise "
-                    "data.scene.sn_per_frame or lower data.detection.threshold"
-                )
-        writer.add_table("frames", pd.concat(rows, ignore_index=True))
-
-
-def _chunks(
-    settings: SurveySettings,
-    earlier: StampSet | None,
-    parts: Path,
-    frames: Path | None,
-    processes: int,
-) -> Iterator[tuple[Stamps, pd.DataFrame, pd.DataFrame]]:
-    """Stamps, catalogue and summary row of one frame after the other, old ones first."""
-    import pandas as pd
-
-    start = 0
-    if earlier is not None:
-        table = earlier.table("frames")
-        end = 0
-        for _, row in table.iterrows():
-            if row["candidates"] < row["detections"]:
-                break
-            rows = slice(end, end + int(row["candidates"]))
-            end = rows.stop
-            summary = row.drop("candidates").to_frame().T.infer_objects()
-            yield earlier.read(rows), earlier.catalogue.iloc[rows], summary
-            start += 1
-    with closing(_made(settings, parts, start, processes, frames)) as made:
-        for frame in made:
-            yield frame.stamps, pd.DataFrame(frame.catalogue), pd.DataFrame([frame.summary])
-
-
-def _made(
-    settings: SurveySettings, parts: Path, start: int, processes: int, frames: Path | None
-) -> Generator[Frame]:
-    """Import the simulator only when something has to be simulated."""
-    from rb.survey.build import iterate_frames
-
-    yield from iterate_frames(settings, parts, start, processes, frames)
-
-
-@contextmanager
-def _bar(total: int, show: bool, unit: str = "candidates") -> Iterator[Callable[[int], None]]:
-    """A progress bar that is advanced by calling what it gives."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
+    target = survey.folder / str(rest["candidates"])
+    parts = survey.folder / "parts"
+    stamps = open_or_build(
+        target, lambda work: survey.assemble(target, rest["candidates"], work), parts
     )
+    if rest["keep_frames"] and survey.unkept(stamps):
+        with building(survey.frames, parts) as work:
+            survey.keep(survey.unkept(stamps), work)
+    return stamps
 
-    columns = (
-        TextColumn("Simulating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, disable=not show, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.advance(task, done)
+
+@dataclasses.dataclass
+class _Survey:
+    """One survey and how it is simulated."""
+
+    settings: SurveySettings
+    folder: Path
+    processes: int
+    keep_frames: bool
+    progress: bool
+
+    @property
+    def frames(self) -> Path:
+        return self.folder / "frames"
+
+    def assemble(self, target: Path, candidates: int, work: Path) -> None:
+        """Make the set of the first `candidates`."""
+        import pandas as pd
+
+        parameters = {
+            "settings": dataclasses.asdict(self.settings),
+            "candidates": candidates,
+            "code_version": CODE_VERSION,
+            "key": self.settings.digest(),
+        }
+        writer = StampSetWriter(
+            target,
+            source="simulated",
+            parameters=parameters,
+            survey="simulated",
+            pixel_scale=self.settings.scene.pixel_scale,
+            overwrite=True,
+        )
+        rows: list[pd.DataFrame] = []
+        total = 0
+        with writer, bar(self.progress, "simulating", candidates, "candidates") as step:
+            # Whole frames of an earlier set, where the images themselves are not asked for.
+            earlier = None if self.keep_frames else _earlier(self.folder, candidates)
+            for stamps, catalogue, summary in self._chunks(earlier, work):
+                take = min(len(stamps), candidates - total)
+                if take:
+                    writer.append(stamps[:take], catalogue.iloc[:take])
+                rows.append(summary.assign(candidates=take))
+                total += take
+                step.at(total)
+                if total == candidates:
+                    break
+                if len(rows) == _BARREN_FRAMES and total == 0:
+                    raise UserError(
+                        f"the simulated survey found nothing in {_BARREN_FRAMES} frames: raise "
+                        "data.scene.sn_per_frame or lower data.detection.threshold"
+                    )
+            writer.add_table("frames", pd.concat(rows, ignore_index=True))
+
+    def _chunks(
+        self, earlier: StampSet | None, work: Path
+    ) -> Iterator[tuple[Stamps, pd.DataFrame, pd.DataFrame]]:
+        """Stamps, catalogue and summary row of one frame after the other, old ones first."""
+        import pandas as pd
+
+        start = 0
+        if earlier is not None:
+            table = earlier.table("frames")
+            end = 0
+            for _, row in table.iterrows():
+                if row["candidates"] < row["detections"]:
+                    break
+                rows = slice(end, end + int(row["candidates"]))
+                end = rows.stop
+                summary = row.drop("candidates").to_frame().T.infer_objects()
+                yield earlier.read(rows), earlier.catalogue.iloc[rows], summary
+                start += 1
+        with closing(self._made(work, itertools.count(start))) as made:
+            for part in made:
+                yield Stamps.of_arrays(part.arrays), part.rows, pd.DataFrame([part.note])
+
+    def _made(self, work: Path, numbers: Iterable[int]) -> Generator[Part]:
+        """Import the simulator only when something has to be simulated."""
+        from rb.survey.build import iterate_frames
+
+        frames = self.frames if self.keep_frames else None
+        yield from iterate_frames(self.settings, work, numbers, self.processes, frames)
+
+    def unkept(self, stamps: StampSet) -> list[int]:
+        """Numbers of the set's frames whose images are not on disk."""
+        from rb.survey.fits import frame_files
+
+        numbers = stamps.table("frames")["frame"].tolist()
+        return [
+            n for n in numbers if not all(file.exists() for file in frame_files(self.frames, n))
+        ]
+
+    def keep(self, numbers: list[int], work: Path) -> None:
+        """Simulate again the frames of a finished set whose images were not kept."""
+        with (
+            bar(self.progress, "simulating", len(numbers), "frames") as step,
+            closing(self._made(work, numbers)) as made,
+        ):
+            for _ in made:
+                step.advance()
 
 
 def _earlier(folder: Path, candidates: int) -> StampSet | None:
@@ -271,33 +268,3 @@ def _earlier(folder: Path, candidates: int) -> StampSet | None:
             continue
         return found
     return None
-
-
-def _unkept(stamps: StampSet, frames: Path) -> list[int]:
-    """Numbers of the set's frames whose images are not on disk."""
-    from rb.survey.fits import frame_files
-
-    numbers = stamps.table("frames")["frame"].tolist()
-    return [n for n in numbers if not all(file.exists() for file in frame_files(frames, n))]
-
-
-def _keep_only(
-    settings: SurveySettings,
-    stamps: StampSet,
-    frames: Path,
-    parts: Path,
-    processes: int,
-    progress: bool,
-) -> None:
-    """Simulate again the frames of a finished set whose images were not kept."""
-    missing = _unkept(stamps, frames)
-    start, last = missing[0], missing[-1]
-    with (
-        _bar(last - start + 1, progress, "frames") as advance,
-        closing(_made(settings, parts, start, processes, frames)) as made,
-    ):
-        for frame in made:
-            advance(1)
-            if frame.number == last:
-                break
-    shutil.rmtree(parts, ignore_errors=True)

@@ -47,6 +47,11 @@ class Stamps:
         """`stamps` themselves, or bare pixels as stamps of which nothing else is known."""
         return stamps if isinstance(stamps, Stamps) else cls(stamps)
 
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Stamps:
+        """The stamps that `arrays` took apart."""
+        return cls(arrays["stamps"], arrays.get("variance"), arrays.get("psf"))
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are there, by the names of their files in a set."""
         found = {"stamps": self.images, "variance": self.variance, "psf": self.psf}

@@ -174,7 +174,7 @@ class InputSpec:
 
         Returns
         -------
-        Tensor of shape (n, *shape)
+        Tensor of shape `(n, *shape)`
             float32, finite.
 
         Raises

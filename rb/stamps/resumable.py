@@ -1,165 +1,183 @@
-"""Stamps that are kept as they come, so that a build that was killed can go on.
+"""Stamp sets that take long to build: built by one process, gone on with after any end.
 
-=====================  =======================================================
-``stamps.npy``         float32, n x 3 x S x S, appended to
-``variance.npy``       likewise, where the stamps come with it; ``psf.npy`` too
-``00012.parquet``      catalogue rows of part 12
-``00012.json``         written last: its counts, and what its source noted
-=====================  =======================================================
+`open_or_build` is the protocol for all sources. A build works in a hidden folder beside the set to
+be, under a lock; whoever comes meanwhile waits and finds the set. A build that was killed or
+interrupted, or ran out of disk, finds its folder again; after any other end it is removed.
 
-A part counts from the moment its ``.json`` is there; what a crash left behind it is cut off.
+What lies in the folder is the source's business. `Parts` is for those that make their stamps piece
+by piece, each piece in a file of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
-from collections.abc import Sequence
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rb.io.files import write_whole
-from rb.stamps.batch import Stamps
-from rb.stamps.layout import CHANNELS
-from rb.stamps.writer import ArrayFile, StampSetWriter, check_same, checked_arrays
+from rb.errors import UserError
+from rb.io.files import aside
+from rb.io.locks import locked
+from rb.stamps.stampset import StampSet
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_log = logging.getLogger(__name__)
 
-class ResumableStamps:
-    """Parts of a stamp set on disk; what an earlier process kept is there again.
+
+def open_or_build(path: Path, build: Callable[[Path], None], work: Path | None = None) -> StampSet:
+    """Open the stamp set `path`; build it first where there is none, or a damaged one.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the set.
+    build : callable
+        Makes the set, given a folder to work in with what an earlier attempt has left there.
+    work : Path, optional
+        That folder, where all sets beside `path` share it; one of them is built at a time then.
+
+    Raises
+    ------
+    UserError
+        If it cannot be built.
+    """
+    found = _built(path)
+    if found is not None:
+        return found
+    with building(path, work) as folder:
+        # Another process may have built it while this one waited for its turn.
+        found = _built(path)
+        if found is None:
+            build(folder)
+    return StampSet.open(path) if found is None else found
+
+
+@contextlib.contextmanager
+def building(path: Path, work: Path | None = None) -> Iterator[Path]:
+    """Hold the right to build `path`, and give the folder to work in.
+
+    Waits, and says so, while another process has it. What writers that were killed have left is
+    removed; so is the folder in the end, unless it is worth going on with it.
+    """
+    folder = work or path.with_name(f".{path.name}.partial")
+    name = folder.name.strip(".")
+    with locked(
+        folder.with_name(f".{name}.lock"),
+        waiting=f"waiting for another process that builds {path} …",
+    ):
+        own = "" if work else f".{path.name}"
+        for kind in ("building", "old"):
+            for orphan in path.parent.glob(f"{own}.*.{kind}"):
+                shutil.rmtree(orphan, ignore_errors=True)
+        with _kept_for_resuming(path, folder):
+            folder.mkdir(exist_ok=True)
+            yield folder
+
+
+@contextlib.contextmanager
+def _kept_for_resuming(path: Path, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        # The next attempt would end the same way, unless room is made for it.
+        if not isinstance(error.__cause__, OSError):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"{path}: a worker process died (out of memory?); run again to go on where it "
+            "stopped, with a smaller data.processes"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or path}: {error.strerror or error}; the stamp set was not built, "
+            "run again to go on where it stopped"
+        ) from error
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _built(path: Path) -> StampSet | None:
+    if not path.exists():
+        return None
+    try:
+        return StampSet.open(path)
+    except UserError as error:
+        _log.warning("%s; building it again", error)
+        return None
+
+
+class Part(NamedTuple):
+    """One piece of a set in the making.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        ``stamps`` and whatever else the set keeps of each candidate, first axis n.
+    rows : DataFrame
+        Their n rows of the catalogue.
+    note : dict
+        What its source has to know of it, in types of JSON.
+    """
+
+    arrays: dict[str, np.ndarray]
+    rows: pd.DataFrame
+    note: dict[str, Any]
+
+
+class Parts:
+    """Numbered pieces on disk; one that is damaged counts as not there.
 
     Parameters
     ----------
     folder : Path
-        Where the parts lie, on the file system of the set to be. One process at a time.
-
-    Attributes
-    ----------
-    notes : list of dict
-        What was noted with each whole part, in their order.
+        Where they lie.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._parts = self._whole_parts()
-        self.notes: list[dict[str, Any]] = [part["note"] for part in self._parts]
-        self._files = {
-            name: ArrayFile(self._path(name), tuple(row), len(self))
-            for name, row in (self._parts[0]["arrays"] if self._parts else {}).items()
+
+    def write(self, number: int, part: Part) -> None:
+        """Keep a piece; it is there, as a whole, when this returns."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = io.BytesIO()
+        part.rows.to_parquet(rows, index=False)
+        note = {"arrays": list(part.arrays), "note": part.note}
+        texts = {"rows": rows.getvalue(), "note": json.dumps(note).encode()}
+        arrays: Mapping[str, Any] = {f"array_{name}": v for name, v in part.arrays.items()} | {
+            name: np.frombuffer(text, np.uint8) for name, text in texts.items()
         }
+        with aside(self._file(number)) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
 
-    def __len__(self) -> int:
-        return sum(part["n"] for part in self._parts)
-
-    def append(self, stamps: np.ndarray | Stamps, rows: pd.DataFrame, note: dict[str, Any]) -> None:
-        """Keep stamps, their n rows, and what is needed to go on behind them.
-
-        Parameters
-        ----------
-        stamps : ndarray of shape (n, 3, S, S), or Stamps
-            Raw values; channels that are not there NaN. What comes with the first stamps has
-            to come with all.
-        rows : DataFrame
-            Catalogue rows.
-        note : dict
-            JSON types only.
-        """
-        arrays = checked_arrays(stamps, self.folder)
-        if not self._files:
-            for name, array in arrays.items():
-                self._files[name] = ArrayFile(self._path(name), array.shape[1:])
-        check_same(self._files, arrays, self.folder)
-        nan = np.isnan(arrays["stamps"])
-        masks = nan.any((2, 3)) @ (1 << np.arange(len(CHANNELS)))
-        number = f"{len(self._parts):05d}"
-        for name, array in arrays.items():
-            self._files[name].append(array)
-            self._files[name].sync()
-        with (self.folder / f"{number}.parquet").open("wb") as file:
-            rows.to_parquet(file, index=False)
-            file.flush()
-            os.fsync(file.fileno())
-        part = {
-            "n": len(arrays["stamps"]),
-            "arrays": {name: file.row for name, file in self._files.items()},
-            "nan_pixels": nan.sum((0, 2, 3)).tolist(),
-            "nan_stamps": np.bincount(masks, minlength=1 << len(CHANNELS)).tolist(),
-            "note": note,
-        }
-        write_whole(self.folder / f"{number}.json", json.dumps(part).encode(), "a part of the set")
-        self._parts.append(part)
-        self.notes.append(note)
-
-    def rows(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Catalogue rows of all parts, or some of their columns."""
+    def read(self, number: int) -> Part | None:
+        """Read a piece back; None if it is not there, or not as it was written."""
         import pandas as pd
 
-        files = (self.folder / f"{k:05d}.parquet" for k in range(len(self._parts)))
-        frames = [
-            pd.read_parquet(f, columns=None if columns is None else [*columns]) for f in files
-        ]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-    def hand_over(self, writer: StampSetWriter, channels: Sequence[str]) -> None:
-        """Give all stamps and rows to the writer of a set with these channels."""
-        for file in self._files.values():
-            file.finish(len(self))
-        paths = {name: self._path(name) for name in self._files}
-        wanted = [CHANNELS.index(c) for c in channels]
-        bits = sum(1 << c for c in wanted)
-        writer.adopt(
-            paths["stamps"],
-            self.rows(),
-            variance=paths.get("variance"),
-            psf=paths.get("psf"),
-            n_nan_pixels=sum(part["nan_pixels"][c] for part in self._parts for c in wanted),
-            n_nan_stamps=sum(
-                count
-                for part in self._parts
-                for mask, count in enumerate(part["nan_stamps"])
-                if mask & bits
-            ),
-        )
-
-    def close(self) -> None:
-        """Close the files; the parts stay."""
-        for file in self._files.values():
-            file.file.close()
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.npy"
-
-    def _whole_parts(self) -> list[dict[str, Any]]:
-        """Up to the first part that is not whole, as after a power cut: it is made again."""
-        parts: list[dict[str, Any]] = []
-        n = 0
-        while (part := self._part(len(parts))) is not None:
-            n += part["n"]
-            if not all(self._holds(name, n, row) for name, row in part["arrays"].items()):
-                break
-            parts.append(part)
-        return parts
-
-    def _holds(self, name: str, n: int, row: Sequence[int]) -> bool:
-        """Whether the file of array `name` is long enough for `n` rows."""
         try:
-            return self._path(name).stat().st_size >= ArrayFile.size(row, n)
-        except OSError:
-            return False
-
-    def _part(self, number: int) -> dict[str, Any] | None:
-        import pyarrow
-        from pyarrow.parquet import read_metadata
-
-        try:
-            text = (self.folder / f"{number:05d}.json").read_text(encoding="utf-8")
-            part: dict[str, Any] = json.loads(text)
-            rows = read_metadata(self.folder / f"{number:05d}.parquet").num_rows
-        except (OSError, ValueError, pyarrow.ArrowException):
+            with np.load(self._file(number), allow_pickle=False) as file:
+                # Every byte read is held against the archive's checksums.
+                rows = pd.read_parquet(io.BytesIO(file["rows"].tobytes()))
+                note = json.loads(file["note"].tobytes())
+                arrays = {name: file[f"array_{name}"] for name in note["arrays"]}
+        except Exception:  # a damaged archive raises nearly everything
             return None
-        return part if rows == part["n"] else None
+        return Part(arrays, rows, note["note"])
+
+    def __iter__(self) -> Iterator[Part]:
+        """Pieces from the first on, as far as none is missing."""
+        number = 0
+        while (part := self.read(number)) is not None:
+            yield part
+            number += 1
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.npz"

@@ -61,7 +61,7 @@ class ArrayFile:
         return header.tell() + 4 * n * int(np.prod(row))
 
     def append(self, rows: np.ndarray) -> None:
-        """Write rows (n, *row) behind those that are there."""
+        """Write rows `(n, *row)` behind those that are there."""
         self.file.write(rows.astype("<f4", copy=False).data)
 
     def sync(self) -> None:

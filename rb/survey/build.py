@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Generator
-from concurrent.futures import Future, ProcessPoolExecutor
+import itertools
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future
 from pathlib import Path
 
+from rb.io.workers import worker_pool
+from rb.stamps.resumable import Part, Parts
 from rb.survey.fits import frame_files
 from rb.survey.frame import Frame, simulate_frame
-from rb.survey.parts import read_part, write_part
 from rb.survey.settings import SurveySettings
 
 
 def obtain_frame(
-    settings: SurveySettings, number: int, parts: Path, keep: Path | None = None
-) -> Frame:
+    settings: SurveySettings, number: int, folder: Path, keep: Path | None = None
+) -> Part:
     """Read a finished frame, or simulate and keep it.
 
     Linear algebra runs on one thread: sums over several would differ in the last bit between
@@ -28,65 +28,56 @@ def obtain_frame(
         The survey.
     number : int
         Frame number.
-    parts : Path
-        Folder of finished frames.
+    folder : Path
+        Where finished frames are kept.
     keep : Path, optional
         Folder for the images as FITS.
 
     Returns
     -------
-    Frame
+    Part
+        Its candidates; the note is the frame's row of the table ``frames``.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+    parts = Parts(folder)
     if keep is None or all(file.exists() for file in frame_files(keep, number)):
-        frame = read_part(parts, number)
-        if frame is not None:
-            return frame
+        part = parts.read(number)
+        if part is not None:
+            return part
     with threadpool_limits(1):
-        frame = simulate_frame(settings, number, keep)
-    write_part(parts, frame)
-    return frame
+        part = _part_of(simulate_frame(settings, number, keep))
+    parts.write(number, part)
+    return part
 
 
-def _start_worker() -> None:
-    """Leave interrupts to the parent, and end when it is gone, however it went."""
-    import multiprocessing
-    import threading
+def _part_of(frame: Frame) -> Part:
+    import pandas as pd
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    return Part(frame.stamps.arrays(), pd.DataFrame(frame.catalogue), frame.summary)
 
 
-def _make_part(settings: SurveySettings, number: int, parts: Path, keep: Path | None) -> int:
-    obtain_frame(settings, number, parts, keep)
-    return number
+def _make_part(settings: SurveySettings, number: int, folder: Path, keep: Path | None) -> None:
+    obtain_frame(settings, number, folder, keep)
 
 
 def iterate_frames(
     settings: SurveySettings,
-    parts: Path,
-    start: int = 0,
+    folder: Path,
+    numbers: Iterable[int],
     processes: int = 1,
     keep: Path | None = None,
-) -> Generator[Frame]:
-    """Yield frames in order without end; close the iterator when there are enough.
+) -> Generator[Part]:
+    """Yield frames in order; close the iterator when there are enough.
 
     Parameters
     ----------
     settings : SurveySettings
         The survey.
-    parts : Path
-        Folder where finished frames are kept and looked for.
-    start : int
-        First frame number.
+    folder : Path
+        Where finished frames are kept and looked for.
+    numbers : iterable of int
+        Which frames; may be without end.
     processes : int
         How many processes simulate. The frames do not depend on it.
     keep : Path, optional
@@ -94,28 +85,22 @@ def iterate_frames(
 
     Yields
     ------
-    Frame
-        Frame `start`, `start` + 1 and so on.
+    Part
+        See `obtain_frame`.
     """
     if processes <= 1:
-        number = start
+        for number in numbers:
+            yield obtain_frame(settings, number, folder, keep)
+        return
+    numbers = iter(numbers)
+    ahead: list[tuple[int, Future[None]]] = []
+    with worker_pool(processes) as pool:
         while True:
-            yield obtain_frame(settings, number, parts, keep)
-            number += 1
-    # Spawned, not forked: the caller may have threads (torch) that a fork would leave locked.
-    import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
-    pending: dict[int, Future[int]] = {}
-    try:
-        number = start
-        while True:
-            for ahead in range(number, number + processes + 1):
-                if ahead not in pending:
-                    pending[ahead] = pool.submit(_make_part, settings, ahead, parts, keep)
-            pending.pop(number).result()
-            yield obtain_frame(settings, number, parts, keep)
-            number += 1
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+            for number in itertools.islice(numbers, processes + 1 - len(ahead)):
+                job = pool.submit(_make_part, settings, number, folder, keep)
+                ahead.append((number, job))
+            if not ahead:
+                return
+            number, job = ahead.pop(0)
+            job.result()
+            yield obtain_frame(settings, number, folder, keep)

@@ -17,7 +17,6 @@ BUNIT     ADU
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rb.errors import UserError
+from rb.io.files import aside
 from rb.survey.camera.observation import Observation
 from rb.survey.camera.wcs import Pointing
 from rb.survey.pipeline.labels import Labels
@@ -92,12 +92,8 @@ def write_frame(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, name in zip(frame_files(folder, number), (*IMAGES, "truth"), strict=True):
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            try:
-                units[name].writeto(temporary, overwrite=True, output_verify="exception")
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with aside(path) as temporary:
+                units[name].writeto(temporary, output_verify="exception")
     except OSError as error:
         raise UserError(f"{folder}: frame {number} could not be written: {error}") from error
 

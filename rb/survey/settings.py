@@ -12,126 +12,130 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 import yaml
 
 from rb.config import project_root
 from rb.errors import UserError
+from rb.settings import Choice, Count, Items, Number, Share, Span, Whole, read
 from rb.stamps.layout import OPTIONAL
 
 CODE_VERSION = 2
 """Raised whenever a change of the simulator changes its sets, so that old caches are not used."""
+
+Amount = Annotated[float, Number(0)]
+Range = Annotated[tuple[float, float], Span(Number(0))]
 
 
 @dataclass(frozen=True)
 class SceneSettings:
     """What is in the sky. Magnitudes are total AB magnitudes, densities per square arcmin."""
 
-    frame_size: int
-    pixel_scale: float
-    renderer: str
-    galaxy_density: float
-    galaxy_mag: tuple[float, float]
-    galaxy_slope: float
-    galaxy_radius_arcsec: float
-    galaxy_radius_slope: float
-    galaxy_radius_scatter: float
-    star_density: float
-    star_mag: tuple[float, float]
-    star_slope: float
-    proper_motion_px: float
-    sn_per_frame: int
-    sn_mag: tuple[float, float]
-    sn_mag_peak: float
-    sn_mag_width: float
-    sn_separation_px: float
-    host_mag: tuple[float, float]
-    host_mag_peak: float
-    host_mag_width: float
-    hostless_fraction: float
+    frame_size: Annotated[int, Whole(100, 8192)]
+    pixel_scale: Annotated[float, Number(0.001, 60.0)]
+    renderer: Annotated[str, Choice(("mixture", "galsim"))]
+    galaxy_density: Amount
+    galaxy_mag: Range
+    galaxy_slope: Annotated[float, Number(-2.0, 2.0)]
+    galaxy_radius_arcsec: Amount
+    galaxy_radius_slope: Amount
+    galaxy_radius_scatter: Amount
+    star_density: Amount
+    star_mag: Range
+    star_slope: Annotated[float, Number(-2.0, 2.0)]
+    proper_motion_px: Amount
+    sn_per_frame: Count
+    sn_mag: Range
+    sn_mag_peak: Amount
+    sn_mag_width: Annotated[float, Number(0.001, 100.0)]
+    sn_separation_px: Amount
+    host_mag: Range
+    host_mag_peak: Amount
+    host_mag_width: Annotated[float, Number(0.001, 100.0)]
+    hostless_fraction: Share
 
 
 @dataclass(frozen=True)
 class ExposureSettings:
     """How the sky is observed, twice. Noise is in ADU per px at `zero_point`."""
 
-    zero_point: float
-    zero_point_scatter: float
-    calibration_error: float
-    search_fwhm_px: float
-    search_fwhm_scatter: float
-    template_fwhm_px: float
-    template_fwhm_scatter: float
-    fwhm_range_px: tuple[float, float]
-    moffat_beta: float
-    psf_ellipticity: float
-    psf_variation: float
-    psf_variation_ellipticity: float
-    brighter_fatter: float
-    sky_noise: float
-    sky_noise_scatter: float
-    shot_noise: float
-    deep_fraction: float
-    deep_exposures: tuple[int, int]
-    template_exposures: tuple[int, int]
-    sky_level: float
-    sky_gradient: float
-    registration_px: float
-    registration_warp_px: float
-    registration_source_px: float
-    saturation: float
+    zero_point: Amount
+    zero_point_scatter: Amount
+    calibration_error: Amount
+    search_fwhm_px: Annotated[float, Number(1.5, 20.0)]
+    search_fwhm_scatter: Amount
+    template_fwhm_px: Annotated[float, Number(1.5, 20.0)]
+    template_fwhm_scatter: Amount
+    fwhm_range_px: Annotated[tuple[float, float], Span(Number(1.5, 20.0))]
+    moffat_beta: Annotated[float, Number(2.2, 20.0)]
+    psf_ellipticity: Annotated[float, Number(0.0, 0.3)]
+    psf_variation: Annotated[float, Number(0.0, 0.3)]
+    psf_variation_ellipticity: Annotated[float, Number(0.0, 0.2)]
+    brighter_fatter: Amount
+    sky_noise: Annotated[float, Number(0.001, 1e06)]
+    sky_noise_scatter: Amount
+    shot_noise: Amount
+    deep_fraction: Share
+    deep_exposures: Annotated[tuple[int, int], Span(Whole(1))]
+    template_exposures: Annotated[tuple[int, int], Span(Whole(1))]
+    sky_level: Amount
+    sky_gradient: Amount
+    registration_px: Amount
+    registration_warp_px: Amount
+    registration_source_px: Amount
+    saturation: Annotated[float, Number(1.0, 1e12)]
 
 
 @dataclass(frozen=True)
 class ArtefactSettings:
     """Mean numbers per frame of what is not in the sky."""
 
-    cosmic_rays: float
-    hot_pixels: float
-    bad_columns: float
-    ghosts: float
-    trails: float
+    cosmic_rays: Amount
+    hot_pixels: Amount
+    bad_columns: Amount
+    ghosts: Amount
+    trails: Amount
 
 
 @dataclass(frozen=True)
 class SubtractionSettings:
     """PSF matching after Alard & Lupton (1998) and Alard (2000)."""
 
-    kernel_size: int
-    kernel_sigmas_px: tuple[float, ...]
-    kernel_degrees: tuple[int, ...]
-    kernel_order: int
-    background_order: int
-    regions: int
-    region_size: int
-    clip_sigma: float
-    clip_rounds: int
+    kernel_size: Annotated[int, Whole(5, 51, odd=True)]
+    kernel_sigmas_px: Annotated[tuple[float, ...], Items(Number(0.2, 20.0), least=1)]
+    kernel_degrees: Annotated[tuple[int, ...], Items(Whole(0, 8), least=1)]
+    kernel_order: Annotated[int, Whole(0, 3)]
+    background_order: Annotated[int, Whole(0, 4)]
+    regions: Annotated[int, Whole(4, 10000)]
+    region_size: Annotated[int, Whole(9, 201, odd=True)]
+    clip_sigma: Annotated[float, Number(1.0, 1e06)]
+    clip_rounds: Annotated[int, Whole(0, 20)]
 
 
 @dataclass(frozen=True)
 class DetectionSettings:
     """When something in the difference image is a candidate, and how large its stamp is."""
 
-    threshold: float
-    filter_fwhm_px: float
-    min_area: int
-    deblend_contrast: float
-    snr_min: float
-    max_ellipticity: float
-    match_radius_px: float
-    match_snr: float
-    reference_threshold: float
-    reference_radius_arcsec: float
-    stamp_size: int
+    threshold: Annotated[float, Number(0.1, 1e06)]
+    filter_fwhm_px: Annotated[float, Number(0.5, 20.0)]
+    min_area: Annotated[int, Whole(1, 10000)]
+    deblend_contrast: Share
+    snr_min: Amount
+    max_ellipticity: Share
+    match_radius_px: Annotated[float, Number(0.1, 25.0)]
+    match_snr: Amount
+    reference_threshold: Amount
+    reference_radius_arcsec: Amount
+    stamp_size: Annotated[int, Whole(9, 255)]
 
 
 @dataclass(frozen=True)
 class SurveySettings:
     """All of it, with the seed, and the arrays that are kept beside the stamps."""
 
-    seed: int
-    planes: tuple[str, ...]
+    seed: Annotated[int, Whole(0)]
+    planes: Annotated[tuple[str, ...], Items(Choice(OPTIONAL))]
     scene: SceneSettings
     exposure: ExposureSettings
     artefacts: ArtefactSettings
@@ -144,110 +148,12 @@ class SurveySettings:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-GROUPS = {
-    "scene": SceneSettings,
-    "exposure": ExposureSettings,
-    "artefacts": ArtefactSettings,
-    "subtraction": SubtractionSettings,
-    "detection": DetectionSettings,
-}
-
-# Bounds that make a setting nonsensical when crossed; everything not named must be >= 0.
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "scene.frame_size": (100, 8192),
-    "scene.pixel_scale": (1e-3, 60.0),
-    "scene.galaxy_slope": (-2.0, 2.0),
-    "scene.star_slope": (-2.0, 2.0),
-    "scene.sn_mag_width": (1e-3, 100.0),
-    "scene.host_mag_width": (1e-3, 100.0),
-    "scene.hostless_fraction": (0.0, 1.0),
-    "exposure.search_fwhm_px": (1.5, 20.0),
-    "exposure.template_fwhm_px": (1.5, 20.0),
-    "exposure.fwhm_range_px": (1.5, 20.0),
-    "exposure.moffat_beta": (2.2, 20.0),
-    "exposure.psf_ellipticity": (0.0, 0.3),
-    "exposure.psf_variation": (0.0, 0.3),
-    "exposure.psf_variation_ellipticity": (0.0, 0.2),
-    "exposure.sky_noise": (1e-3, 1e6),
-    "exposure.deep_fraction": (0.0, 1.0),
-    "exposure.saturation": (1.0, 1e12),
-    "subtraction.kernel_size": (5, 51),
-    "subtraction.kernel_sigmas_px": (0.2, 20.0),
-    "subtraction.kernel_degrees": (0, 8),
-    "subtraction.kernel_order": (0, 3),
-    "subtraction.background_order": (0, 4),
-    "subtraction.regions": (4, 10000),
-    "subtraction.region_size": (9, 201),
-    "subtraction.clip_sigma": (1.0, 1e6),
-    "subtraction.clip_rounds": (0, 20),
-    "detection.threshold": (0.1, 1e6),
-    "detection.filter_fwhm_px": (0.5, 20.0),
-    "detection.min_area": (1, 10000),
-    "detection.deblend_contrast": (0.0, 1.0),
-    "detection.max_ellipticity": (0.0, 1.0),
-    "detection.match_radius_px": (0.1, 25.0),
-    "detection.stamp_size": (9, 255),
-}
-
-_Group = TypeVar("_Group")
-
-
-def _number(key: str, value: Any, kind: str) -> float | int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"data.{key} must be a number, not {value!r}")
-    if kind == "int" and int(value) != value:
-        raise UserError(f"data.{key} must be a whole number, not {value!r}")
-    low, high = _BOUNDS.get(key, (0.0, math.inf))
-    if not low <= value <= high:
-        raise UserError(f"data.{key}={value} is outside the sensible range {low:g} to {high:g}")
-    return int(value) if kind == "int" else float(value)
-
-
-def _value(key: str, value: Any, annotation: str) -> Any:
-    if annotation == "str":
-        if value not in ("mixture", "galsim"):
-            raise UserError(f"data.{key} must be mixture or galsim, not {value!r}")
-        return value
-    if annotation.startswith("tuple"):
-        kind = "int" if "int" in annotation else "float"
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise UserError(f"data.{key} must be a list of numbers, not {value!r}")
-        numbers = tuple(_number(key, item, kind) for item in value)
-        if "..." not in annotation:
-            if len(numbers) != 2 or numbers[0] > numbers[1]:
-                raise UserError(f"data.{key} must be [lowest, highest], not {list(numbers)}")
-        elif not numbers:
-            raise UserError(f"data.{key} must not be empty")
-        return numbers
-    return _number(key, value, annotation)
-
-
-def _group(name: str, kind: type[_Group], given: Any) -> _Group:
-    if not isinstance(given, Mapping):
-        raise UserError(f"data.{name} must be a group of settings, not {given!r}")
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    for key in given:
-        if key not in known:
-            raise UserError(f"data.{name}.{key} is not a setting; known are {', '.join(known)}")
-    values = {
-        key: _value(f"{name}.{key}", value, str(known[key].type))
-        for key, value in {**defaults()[name], **given}.items()
-    }
-    return kind(**values)
-
-
 @lru_cache(maxsize=1)
 def defaults() -> dict[str, Any]:
     """The values of ``conf/data/simulated.yaml``: seed, planes and the groups."""
     file = project_root() / "conf" / "data" / "simulated.yaml"
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return {key: values[key] for key in ("seed", "planes", *GROUPS)}
-
-
-def _planes(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not hasattr(value, "__iter__") or not set(value) <= {*OPTIONAL}:
-        raise UserError(f"data.planes must be a list of {' and '.join(OPTIONAL)}, not {value!r}")
-    return tuple(name for name in OPTIONAL if name in value)
+    return {field.name: values[field.name] for field in fields(SurveySettings)}
 
 
 def settings_from_config(config: Mapping[str, Any]) -> SurveySettings:
@@ -270,19 +176,13 @@ def settings_from_config(config: Mapping[str, Any]) -> SurveySettings:
     UserError
         A key is unknown or its value makes no sense; the message names the key.
     """
-    groups: dict[str, Any] = {}
-    for key, value in {**defaults(), **config}.items():
-        if key == "seed":
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise UserError(f"data.seed must be a whole number >= 0, not {value!r}")
-            groups[key] = value
-        elif key == "planes":
-            groups[key] = _planes(value)
-        elif key in GROUPS:
-            groups[key] = _group(key, GROUPS[key], value)
-        else:
-            raise UserError(f"data.{key} is not a setting; known are {', '.join(defaults())}")
-    settings = SurveySettings(**groups)
+    whole = {
+        key: {**value, **config[key]}
+        if isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
+        else config.get(key, value)
+        for key, value in defaults().items()
+    }
+    settings = read(SurveySettings, {**config, **whole}, "data")
     _check_together(settings)
     return settings
 
@@ -293,9 +193,6 @@ def _check_together(settings: SurveySettings) -> None:
         raise UserError(
             "data.subtraction.kernel_sigmas_px and kernel_degrees must have equally many entries"
         )
-    for key in ("kernel_size", "region_size"):
-        if getattr(subtraction, key) % 2 == 0:
-            raise UserError(f"data.subtraction.{key} must be odd, so that it has a central pixel")
     if subtraction.region_size + subtraction.kernel_size > scene.frame_size // 2:
         raise UserError(
             "data.subtraction.region_size and kernel_size do not fit data.scene.frame_size="
@@ -314,5 +211,3 @@ def _check_together(settings: SurveySettings) -> None:
             f"data.scene.sn_per_frame={scene.sn_per_frame} do not fit a frame of "
             f"{scene.frame_size} px at data.scene.sn_separation_px={scene.sn_separation_px:g}"
         )
-    if settings.exposure.deep_exposures[0] < 1 or settings.exposure.template_exposures[0] < 1:
-        raise UserError("data.exposure.deep_exposures and template_exposures must be 1 or more")

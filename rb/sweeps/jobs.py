@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -128,16 +127,9 @@ def _result(job: _Job) -> float:
 
 def _data_digest(settings: Mapping[str, Any]) -> str:
     """Digest of the candidates; the first job builds the stamp set while the others wait."""
-    from filelock import FileLock
-
     from rb.sources import open_stamps
 
-    data = settings["data"]
-    key = hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
-    cache = Path(settings["paths"]["cache"])
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f".opening-{key[:16]}.lock"):
-        return open_stamps(data).digest
+    return open_stamps(settings["data"]).digest
 
 
 def _earlier(job: _Job, digest: str, data: str) -> tuple[Run | None, Run | None]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rb.errors import UserError
+from rb.io.progress import bar
 from rb.tracking import TrackedRun, TrackingError
 from rb.training.cpu_time import cpu_seconds
 from rb.training.save_points import put_in_place
@@ -157,47 +157,31 @@ class EpochProgress(Checkpoint):
     its epoch, all others before; this one wants to show the numbers of the epoch that ended.
     """
 
-    def __init__(self, name: str, console: Console, every_s: float = 10.0) -> None:
+    def __init__(self, name: str, console: Console) -> None:
         self.name = name
         self.console = console
-        self.every_s = every_s
-        self._bar: Progress | None = None
-        self._printed = 0.0
+        self._bar = ExitStack()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bar."""
-        if not self.console.is_terminal:
-            return
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            refresh_per_second=2,
+        self._step = self._bar.enter_context(
+            bar(self.console, self.name, trainer.max_epochs, "epochs", trainer.current_epoch)
         )
-        self._task = self._bar.add_task(
-            self.name, total=trainer.max_epochs, completed=trainer.current_epoch, numbers=""
-        )
-        self._bar.start()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the epoch's numbers."""
         m = {k: float(trainer.callback_metrics[k]) for k in _METRICS}
-        done = trainer.current_epoch + 1
-        numbers = (
+        self._step.at(
+            trainer.current_epoch + 1,
             f"loss {m['train/loss']:.4f} acc {m['train/acc']:.4f}"
-            f" │ val loss {m['val/loss']:.4f} acc {m['val/acc']:.4f}"
+            f" │ val loss {m['val/loss']:.4f} acc {m['val/acc']:.4f}",
         )
-        if self._bar:
-            self._bar.update(self._task, completed=done, numbers=numbers)
-        elif time.monotonic() - self._printed > self.every_s or done == trainer.max_epochs:
-            self._printed = time.monotonic()
-            self.console.print(f"{self.name}  epoch {done}/{trainer.max_epochs}  {numbers}")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the last numbers."""
+        self._bar.close()
+        self.console.print(self._step.line(), markup=False)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Leave the terminal as it was."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+        self._bar.close()

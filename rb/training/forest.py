@@ -19,6 +19,7 @@ from rb.evaluation.tracked import log_classification
 from rb.features.columns import FEATURES_FROM_STAMP
 from rb.features.source import choose, features_of
 from rb.features.table import FeatureTable
+from rb.io.progress import bar
 from rb.metrics.classification import roc
 from rb.models.forest.files import save_forest
 from rb.models.forest.learners import LEARNERS, AutoscanForest
@@ -126,24 +127,8 @@ def _crossvalidate(
     console: Console,
     name: str,
 ) -> CrossValidation:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     model = config["model"]
-    bar = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("folds"))
-    with Progress(
-        *bar,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=model["folds"])
+    with bar(console, name, model["folds"], "folds") as step:
         found = crossvalidate(
             table,
             model["learner"],
@@ -151,7 +136,7 @@ def _crossvalidate(
             config["seed"],
             columns,
             model["jobs"],
-            lambda done, _: progress.update(task, completed=done),
+            lambda done, _: step.at(done),
             model["repeats"],
         )
     metrics = found.metrics()

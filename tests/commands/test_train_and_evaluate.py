@@ -73,7 +73,7 @@ def test_help_and_errors_import_nothing_heavy():
         (["trainer.batchsize=3"], "did you mean 'trainer.batch_size'?"),
         (["model=vgg99"], "model=vgg99: there is no such choice; have autoscan, dia, "),
         (["trainer.batch_size=0"], "trainer.batch_size is 0"),
-        (["trainer.max_epochs=many"], "trainer.max_epochs is many"),
+        (["trainer.max_epochs=many"], "trainer.max_epochs is 'many'"),
         (["trainer.optimizer.lr=-1"], "trainer.optimizer.lr is -1"),
         (["data=stamps"], "data.path is not set"),
         (["split.val=-1"], "split.val is -1"),

@@ -132,6 +132,16 @@ def test_likeness_of_maps_that_say_nothing_is_unknown():
     np.testing.assert_allclose(structural_similarity(maps, 40 * maps), 1)
 
 
+def test_structural_similarity_is_that_of_torchmetrics():
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    maps = list(np.abs(np.random.default_rng(0).normal(size=(2, 4, 3, 51, 51))).astype(np.float32))
+    maps[1] = maps[0] + 0.3 * maps[1]
+    scaled = [torch.from_numpy(m / m.max((1, 2, 3), keepdims=True)) for m in maps]
+    expected = structural_similarity_index_measure(*scaled, data_range=1.0, reduction="none")
+    np.testing.assert_allclose(structural_similarity(*maps), np.ravel(expected), atol=1e-5)
+
+
 # -- deletion and insertion ---------------------------------------------------------------
 
 
@@ -253,14 +263,14 @@ def test_bootstrap_of_a_mean_covers_it():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score": "margin"}, "study.score is 'margin'; choose softmax or logit"),
-        ({"methods": ["gradcam"]}, "study.methods is 'gradcam'; choose saliency or"),
+        ({"score": "margin"}, "study.score is 'margin'; give softmax or logit"),
+        ({"methods": ["gradcam"]}, "study.methods[0] is 'gradcam'; give saliency, smoothgrad,"),
         ({"n_shares": 0}, "study.n_shares is 0; give a whole number of at least 1"),
         ({"baseline": "noise"}, "study.baseline is 'noise'"),
         ({"smoothgrad": {"samples": 4, "noise": 0}}, "study.smoothgrad.noise is 0"),
         ({"occlusion": {"window": 0, "stride": 5}}, "study.occlusion.window is 0"),
         ({"occlusion": {"window": 3, "stride": 5}}, "wider than the window"),
-        ({"bootstrap": True}, "study.bootstrap is True"),
+        ({"bootstrap": True}, "study.bootstrap is true; give a whole number of at least 100"),
     ],
 )
 def test_settings_that_cannot_work_are_one_line(change, message):

@@ -1,5 +1,6 @@
 """Building, growing, resuming and keeping the simulated survey, through its front door."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -181,6 +182,62 @@ def test_a_killed_build_leaves_no_set_and_can_be_resumed(first, tmp_path):
     assert len(list(parts.glob("[0-9]*.npz"))) >= 2
     assert not set_path(CONFIG, tmp_path).exists()
     assert make(tmp_path).digest == first.digest
+
+
+_CHILD = """
+import sys
+from rb.sources.simulated import build
+print(build({config!r}, {cache!r}, 1, progress=False).digest)
+"""
+
+
+def child(cache: Path, **changes) -> subprocess.Popen:
+    # From standard input: there is no script that workers could run again.
+    process = subprocess.Popen(
+        [sys.executable, "-"], cwd=Path(__file__).parents[2], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    process.stdin.write(_CHILD.format(config=CONFIG | changes, cache=str(cache)))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+@pytest.mark.slow
+def test_two_that_need_the_same_set_make_it_once(first, tmp_path):
+    parts = set_path(CONFIG, tmp_path).parent / "parts"
+    one = child(tmp_path)
+    wait_for(lambda: len(list(parts.glob("[0-9]*.npz"))) >= 1)
+    other, smaller = child(tmp_path), child(tmp_path, candidates=7)
+    told = [process.communicate(timeout=120) for process in (one, other, smaller)]
+    assert [out.strip() for out, _ in told[:2]] == [first.digest] * 2, told
+    assert "waiting" not in told[0][1]
+    for _, error in told[1:]:
+        (line,) = error.splitlines()
+        assert line.startswith("waiting for another process that builds ")
+    found = sorted(p.name for p in parts.parent.iterdir())
+    assert found == ["30", "7"], "neither lock nor work is left"
+    assert_begins_with(first, StampSet.open(parts.parent / "7"))
+
+
+@pytest.mark.slow
+def test_what_a_killed_build_left_is_removed_by_the_next(first, tmp_path):
+    folder = set_path(CONFIG, tmp_path).parent
+    killed = child(tmp_path, candidates=100000)
+    wait_for(lambda: len(list(folder.glob("parts/[0-9]*.npz"))) >= 1)
+    killed.kill()
+    killed.communicate()
+    assert list(folder.glob(".100000.*.building"))
+    assert make(tmp_path).digest == first.digest
+    assert [p.name for p in folder.iterdir()] == ["30"]
+
+
+def wait_for(what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_kept_frames_are_whole_and_their_wcs_leads_back(first, tmp_path):

@@ -18,7 +18,7 @@ from rb.stamps import StampSet, StampSetWriter
 from rb.stamps.batch import Stamps
 from rb.stamps.inputs import InputSpec
 from rb.stamps.layout import SIDE_COLUMNS
-from rb.stamps.resumable import ResumableStamps
+from rb.stamps.resumable import Part, Parts
 
 EVERYTHING = InputSpec(
     ("srch", "tmpl", "diff_var", "tmpl_var"), "depth", size=12, side=("psf", *SIDE_COLUMNS)
@@ -158,21 +158,18 @@ def set_meta(path: Path, **changes: object) -> None:
 
 def test_parts_that_were_kept_go_on_with_what_is_beside_them(tmp_path):
     whole = some(7)
-    first = ResumableStamps(tmp_path / "work")
-    first.append(whole[:3], rows(3), {"at": 3})
-    first.append(whole[3:5], rows(2, 3), {"at": 5})
-    first.close()
-    # As after a power cut: the last part is not whole, and behind it lies what nobody knows.
-    with (tmp_path / "work" / "psf.npy").open("r+b") as file:
+    first = Parts(tmp_path / "work")
+    first.write(0, Part(whole[:3].arrays(), rows(3), {"at": 3}))
+    first.write(1, Part(whole[3:5].arrays(), rows(2, 3), {"at": 5}))
+    # As after a power cut: the last part is not whole.
+    with (tmp_path / "work" / "00001.npz").open("r+b") as file:
         file.truncate(file.seek(0, 2) - 5)
-    second = ResumableStamps(tmp_path / "work")
-    assert second.notes == [{"at": 3}]
-    with pytest.raises(UserError, match="came after"):
-        second.append(whole.images[3:], rows(4, 3), {})
-    second.append(whole[3:], rows(4, 3), {"at": 7})
+    second = Parts(tmp_path / "work")
+    assert [part.note for part in second] == [{"at": 3}]
+    second.write(1, Part(whole[3:].arrays(), rows(4, 3), {"at": 7}))
     with writer(tmp_path / "set") as out:
-        second.hand_over(out, ("diff", "srch", "tmpl"))
-    second.close()
+        for part in second:
+            out.append(Stamps.of_arrays(part.arrays), part.rows)
     back = StampSet.open(tmp_path / "set")
     back.verify()
     assert_same(back.read(slice(None)), whole)
@@ -281,14 +278,9 @@ def test_masked_pixels_are_nan_in_a_set(tmp_path, dtype):
     stamps = masked(dtype)
     with writer(tmp_path / "set") as out:
         out.append(stamps, rows(2))
-    kept = ResumableStamps(tmp_path / "work")
-    kept.append(stamps, rows(2), {})
-    with writer(tmp_path / "resumed") as out:
-        kept.hand_over(out, ("diff", "srch", "tmpl"))
-    for name in ("set", "resumed"):
-        s = StampSet.open(tmp_path / name)
-        np.testing.assert_array_equal(s[:], stamps.astype("f4").filled(np.nan))
-        assert s.meta["n_nan_pixels"] == 1 + 49
+    s = StampSet.open(tmp_path / "set")
+    np.testing.assert_array_equal(s[:], stamps.astype("f4").filled(np.nan))
+    assert s.meta["n_nan_pixels"] == 1 + 49
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8", "<i4"])

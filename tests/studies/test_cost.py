@@ -37,9 +37,9 @@ def test_node_hours_by_nerscs_rule():
     [
         ({"nodes": 0}, "study.machine.nodes is 0"),
         ({"charge_factor": -1.0}, "study.machine.charge_factor is -1.0"),
-        ({"qos_factor": "dear"}, "study.machine.qos_factor is dear"),
-        ({"cores": 129}, "1 node\\(s\\) have 128"),
-        ({"cores_per_node": True}, "study.machine.cores_per_node is True"),
+        ({"qos_factor": "dear"}, "study.machine.qos_factor is 'dear'"),
+        ({"cores": 129}, "study.machine.cores is 129; give no more than 1 node\\(s\\) have: 128"),
+        ({"cores_per_node": True}, "study.machine.cores_per_node is true"),
     ],
 )
 def test_machines_that_cannot_be(setting, message):

@@ -7,9 +7,15 @@ import pytest
 import yaml
 
 from rb.errors import UserError
-from rb.survey.settings import GROUPS, settings_from_config
+from rb.settings import rules_of
+from rb.survey.settings import SurveySettings, settings_from_config
 
 YAML = Path(__file__).parents[2] / "conf" / "data" / "simulated.yaml"
+GROUPS = {
+    name: rule.kind
+    for name, rule in rules_of(SurveySettings).items()
+    if name not in ("seed", "planes")
+}
 
 
 def test_yaml_holds_the_defaults():

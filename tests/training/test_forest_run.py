@@ -192,12 +192,15 @@ def test_an_interrupted_forest_is_taken_up(project, monkeypatch):
     ("overrides", "message"),
     [
         (["model=dia"], "the network needs stamps (diff, srch, tmpl), but these are features"),
-        (["model=autoscan", "model.learner=oracle"], "model.learner is 'oracle'; choose one of"),
+        (["model=autoscan", "model.learner=oracle"], "model.learner is 'oracle'; give forest, "),
         (["model=autoscan", "model.features=guess"], "model.features is 'guess'"),
         (["model=autoscan", "model.features=stamps"], "features of stamps need diff and tmpl"),
-        (["model=autoscan", "model.columns=[SNR,COLOUR]"], "model.columns: COLOUR is no list of"),
+        (["model=autoscan", "model.columns=[SNR,COLOUR]"], "model.columns[1] is 'COLOUR'; give "),
         (["model=autoscan", "model.columns=[L1]"], "the catalogue has no feature L1"),
-        (["model=autoscan", "model.folds=1"], "model.folds is 1; give at least 2"),
+        (
+            ["model=autoscan", "model.folds=1"],
+            "model.folds is 1; give a whole number of at least 2, or 0",
+        ),
         (["model=autoscan", "model.repeats=-1"], "model.repeats is -1"),
         (["model=autoscan", "model.folds=200"], "200 folds need at least 2 and at most"),
     ],

@@ -17,6 +17,7 @@ from rb.features.source import SETTINGS, choose, features_of
 from rb.metrics.timing import time_prediction
 from rb.models.contract import Provenance
 from rb.models.forest.learners import LEARNERS, AutoscanForest
+from rb.settings import Choice, Either, Items, OrNull, Rule, Whole, check
 from rb.stamps import StampSet
 from rb.stamps.batch import Stamps
 
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 _UNKNOWN = Provenance("forest")
 _OTHER = {"catalogue": "stamps", "stamps": "catalogue"}
+
+RULES: dict[str, Rule] = {
+    "learner": Choice(tuple(LEARNERS)),
+    "features": Choice(SETTINGS),
+    "columns": OrNull(Items(Choice(ALL_38), least=1, distinct=True)),
+    "folds": OrNull(Either(Whole(2), Choice((0,)))),
+    "repeats": OrNull(Whole(0)),
+    "jobs": OrNull(Whole(1)),
+}
+"""What a ``model`` configuration with a ``learner`` may be."""
 
 
 @dataclass(frozen=True)
@@ -68,32 +79,8 @@ def feature_inputs(model: Mapping[str, Any]) -> FeatureInputs:
     UserError
         If one of its settings cannot work.
     """
-    if model["learner"] not in LEARNERS:
-        raise UserError(
-            f"model.learner is '{model['learner']}'; choose one of {', '.join(LEARNERS)}"
-        )
-    if model["features"] not in SETTINGS:
-        raise UserError(
-            f"model.features is '{model['features']}'; choose one of {', '.join(SETTINGS)}"
-        )
-    for key, least in (("folds", 0), ("repeats", 0), ("jobs", 1)):
-        value = model[key]
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < least
-        ):
-            raise UserError(f"model.{key} is {value}; give a whole number of at least {least}")
-    if model["folds"] == 1:
-        raise UserError("model.folds is 1; give at least 2, or 0 for no cross-validation")
-    columns = model["columns"]
-    if columns is not None:
-        known = columns if isinstance(columns, list) else []
-        unknown = [str(name) for name in known if name not in ALL_38]
-        if not known or unknown or len(set(known)) < len(known):
-            raise UserError(
-                f"model.columns: {', '.join(unknown) or columns} is no list of autoscan features; "
-                f"give some of {', '.join(ALL_38)}, each once"
-            )
-    return FeatureInputs(model["features"], None if columns is None else tuple(columns))
+    found = check(model, RULES, "model")
+    return FeatureInputs(found["features"], found["columns"])
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rb.errors import UserError
+from rb.settings import (
+    Choice,
+    Entries,
+    Items,
+    Number,
+    OrNull,
+    Place,
+    Share,
+    Text,
+    Whole,
+    read,
+    refuse,
+)
 from rb.sources.alerts.cutouts import MAX_SIDE
 from rb.sources.alerts.fields import SCORES, snake
 from rb.stamps import CHANNELS, STAMP_SIZE
@@ -34,68 +46,73 @@ class WeakLabel:
         Scores below this are bogus (label 1); those between are unknown.
     """
 
-    score: str | None = None
-    real_above: float = 0.9
-    bogus_below: float = 0.1
+    score: Annotated[str | None, OrNull(Text())] = None
+    real_above: Annotated[float, Number()] = 0.9
+    bogus_below: Annotated[float, Number()] = 0.1
 
 
 @dataclass(frozen=True)
 class AlertSettings:
     """What to read and how; each value is explained in ``conf/data/alerts.yaml``."""
 
-    root: Path
-    cache: Path
-    survey: str | None = None
-    pixel_scales: dict[str, float] = field(default_factory=lambda: dict(PIXEL_SCALES))
-    pixel_scale_target: float | None = None
-    stamp_size: int | None = STAMP_SIZE
-    cutout_sizes: dict[str, int] = field(default_factory=lambda: dict(CUTOUT_SIZES))
-    edges: str = "chip"
-    require: tuple[str, ...] = ("srch", "tmpl")
-    max_nan: float = 1.0
-    max_skipped: float = 0.5
-    columns: tuple[str, ...] = ()
+    root: Annotated[Path, Place()]
+    cache: Annotated[Path, Place()]
+    survey: Annotated[str | None, OrNull(Text())] = None
+    pixel_scales: Annotated[dict[str, float], Entries(Number(above=0))] = field(
+        default_factory=lambda: dict(PIXEL_SCALES)
+    )
+    pixel_scale_target: Annotated[float | None, OrNull(Number(above=0))] = None
+    stamp_size: Annotated[int | None, OrNull(Whole(1, MAX_SIDE))] = STAMP_SIZE
+    cutout_sizes: Annotated[dict[str, int], Entries(Whole(1))] = field(
+        default_factory=lambda: dict(CUTOUT_SIZES)
+    )
+    edges: Annotated[str, Choice(("chip", "middle"))] = "chip"
+    require: Annotated[tuple[str, ...], Items(Choice(CHANNELS))] = ("srch", "tmpl")
+    max_nan: Share = 1.0
+    max_skipped: Share = 0.5
+    columns: Annotated[tuple[str, ...], Items(Text())] = ()
     label: WeakLabel = field(default_factory=WeakLabel)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> AlertSettings:
-        """Read the settings; keys of other concern are left alone.
+        """Read the settings.
 
         Raises
         ------
         UserError
-            If one is missing or makes no sense.
+            If one is unknown, missing or makes no sense.
         """
-        for name in ("root", "cache"):
-            if not _get(config, name):
-                raise UserError(f"data.{name} is not set; give a path, data.{name}=FOLDER")
-        label = _get(config, "label") or {}
-        if not isinstance(label, Mapping):
-            raise UserError("data.label has to have the keys score, real_above and bogus_below")
-        target = _get(config, "pixel_scale_target")
-        survey = _get(config, "survey")
-        settings = cls(
-            root=Path(str(_get(config, "root"))).expanduser(),
-            cache=Path(str(_get(config, "cache"))).expanduser(),
-            survey=None if survey is None else str(survey).lower(),
-            pixel_scales=PIXEL_SCALES | _numbers(config, "pixel_scales"),
-            pixel_scale_target=None if target is None else _number(target, "pixel_scale_target"),
-            stamp_size=_stamp_size(config.get("stamp_size", STAMP_SIZE)),
-            cutout_sizes=CUTOUT_SIZES
-            | {k: int(v) for k, v in _numbers(config, "cutout_sizes").items()},
-            edges=str(_get(config, "edges", "chip")),
-            require=_names(config, "require", ("srch", "tmpl")),
-            max_nan=_share(config, "max_nan", 1.0),
-            max_skipped=_share(config, "max_skipped", 0.5),
-            columns=_names(config, "columns", ()),
-            label=WeakLabel(
-                score=None if label.get("score") is None else str(label["score"]),
-                real_above=_number(label.get("real_above", 0.9), "label.real_above"),
-                bogus_below=_number(label.get("bogus_below", 0.1), "label.bogus_below"),
-            ),
+        settings = read(
+            cls, {k: v for k, v in config.items() if k not in ("name", "labels")}, "data"
         )
-        settings._check()
-        return settings
+        return replace(
+            settings,
+            survey=settings.survey and settings.survey.lower(),
+            pixel_scales=PIXEL_SCALES | settings.pixel_scales,
+            cutout_sizes=CUTOUT_SIZES | settings.cutout_sizes,
+        )
+
+    def __post_init__(self) -> None:
+        if self.pixel_scale_target is not None and self.stamp_size is None:
+            refuse(
+                "data.stamp_size",
+                None,
+                f"a number such as {STAMP_SIZE}: data.pixel_scale_target makes other pixels",
+            )
+        label = self.label
+        known = {*SCORES, *(snake(c) for c in self.columns)}
+        if label.score is not None and snake(label.score) not in known:
+            refuse(
+                "data.label.score",
+                label.score,
+                f"one of {', '.join(SCORES)}, or of those in data.columns",
+            )
+        if label.real_above < label.bogus_below:
+            refuse(
+                "data.label.real_above",
+                label.real_above,
+                f"at least data.label.bogus_below={label.bogus_below}, or a score would be both",
+            )
 
     def ratio(self, survey: str) -> float | None:
         """Target pixel scale over that of `survey`; None if stamps stay as they are.
@@ -121,83 +138,3 @@ class AlertSettings:
         values["root"] = str(self.root.resolve())
         values["require"], values["columns"] = list(self.require), list(self.columns)
         return values
-
-    def _check(self) -> None:
-        if self.edges not in ("chip", "middle"):
-            raise UserError(f"data.edges={self.edges} is neither 'chip' nor 'middle'")
-        wrong = [c for c in self.require if c not in CHANNELS]
-        if wrong:
-            raise UserError(f"data.require names {wrong}; channels are {', '.join(CHANNELS)}")
-        scales = [*self.pixel_scales.values(), self.pixel_scale_target or 1.0]
-        if min(scales) <= 0:
-            raise UserError("data.pixel_scales and data.pixel_scale_target have to be positive")
-        if self.pixel_scale_target is not None and self.stamp_size is None:
-            raise UserError(
-                f"data.pixel_scale_target={self.pixel_scale_target} makes other pixels, so "
-                f"data.stamp_size has to say how many; give a number such as {STAMP_SIZE}"
-            )
-        if min(self.cutout_sizes.values()) < 1:
-            raise UserError("data.cutout_sizes have to be positive")
-        label = self.label
-        known = {*SCORES, *(snake(c) for c in self.columns)}
-        if label.score is not None and snake(label.score) not in known:
-            raise UserError(
-                f"data.label.score={label.score} is no score ({', '.join(SCORES)}) and not "
-                "among data.columns; add it there"
-            )
-        if label.real_above < label.bogus_below:
-            raise UserError(
-                f"data.label.real_above={label.real_above} is below "
-                f"data.label.bogus_below={label.bogus_below}; a score would be both"
-            )
-
-
-def _get(config: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    # get of an OmegaConf mapping raises for a mandatory value that is missing ('???').
-    try:
-        value = config.get(name)
-    except Exception as error:
-        raise UserError(f"data.{name} is not set ({error})") from error
-    return default if value is None or value == "???" else value
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"data.{name}={value} is not a number") from None
-    if not math.isfinite(number):
-        raise UserError(f"data.{name}={value} is not a finite number")
-    return number
-
-
-def _stamp_size(value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIDE:
-        raise UserError(
-            f"data.stamp_size is {value}; give a number of pixels from 1 to {MAX_SIDE}, or null "
-            "for cutouts as they come"
-        )
-    return value
-
-
-def _share(config: Mapping[str, Any], name: str, default: float) -> float:
-    share = _number(_get(config, name, default), name)
-    if not 0 <= share <= 1:
-        raise UserError(f"data.{name}={share} is a share, from 0 to 1")
-    return share
-
-
-def _numbers(config: Mapping[str, Any], name: str) -> dict[str, float]:
-    values = _get(config, name, {})
-    if not isinstance(values, Mapping):
-        raise UserError(f"data.{name} has to give a number for each survey")
-    return {str(k): _number(v, f"{name}.{k}") for k, v in values.items() if v is not None}
-
-
-def _names(config: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-    values = _get(config, name, default)
-    if isinstance(values, str | Mapping) or not hasattr(values, "__iter__"):
-        raise UserError(f"data.{name} has to be a list")
-    return tuple(str(v) for v in values)

@@ -8,7 +8,6 @@ stopped or killed goes on where it was.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
-from rb.io.locks import building
+from rb.io.progress import bar
 from rb.sources.alerts.avro import Damage
 from rb.sources.alerts.cutouts import CutoutError
 from rb.sources.alerts.fields import describe, identifiers, snake, to_frame
@@ -27,7 +26,7 @@ from rb.sources.alerts.packets import Packet, PacketFileError, read_packets
 from rb.sources.alerts.settings import AlertSettings
 from rb.sources.alerts.stamps import triplet
 from rb.stamps import CHANNELS, StampSet, StampSetWriter
-from rb.stamps.resumable import ResumableStamps
+from rb.stamps.resumable import Part, Parts, open_or_build
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,22 +82,7 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
     settings = AlertSettings.from_config(config)
     files = list_files(settings.root)
     path = settings.cache / f"alerts-{digest(settings.parameters(), files)[:16]}"
-    if (stamps := _built_before(path)) is not None:
-        _log.info("%s: %s candidates from %s", settings.root, f"{len(stamps):,}", path)
-        return stamps
-    with building(path):
-        # Another process may have built it while this one waited for its turn.
-        stamps = _built_before(path)
-        return stamps if stamps is not None else _Build(settings, files).run(path, progress)
-
-
-def _built_before(path: Path) -> StampSet | None:
-    if path.exists():
-        try:
-            return StampSet.open(path)
-        except UserError as error:
-            _log.warning("%s; building it again", error)
-    return None
+    return open_or_build(path, lambda work: _Build(settings, files).run(path, work, progress))
 
 
 @dataclass
@@ -125,57 +109,42 @@ class _Build:
         self.file = self.inside = 0  # where it is: number of the file, packets read of it
         self._noted = 0  # of `listed`
 
-    def run(self, path: Path, progress: bool) -> StampSet:
-        work = path.with_name(f".{path.name}.partial")
-        try:
-            kept = ResumableStamps(work)
-            try:
-                self._take_up(kept)
-                self._read(kept, progress)
-                self._write(path, kept)
-            finally:
-                kept.close()
-        except UserError:
-            shutil.rmtree(work, ignore_errors=True)  # the next attempt would end the same way
-            raise
-        except OSError as error:
-            shutil.rmtree(work, ignore_errors=True)
-            raise UserError(
-                f"{error.filename or path}: {error.strerror or error}; the stamp set was not "
-                "built, nothing was kept"
-            ) from error
-        shutil.rmtree(work, ignore_errors=True)
+    def run(self, path: Path, work: Path, progress: bool) -> None:
+        parts = Parts(work)
+        begin = self._resume(parts)
+        for number, chunk in enumerate(self._chunks(progress), begin):
+            parts.write(number, self._part(chunk))
+        self._write(path, parts)
         level = logging.WARNING if self._failed() else logging.INFO
         _log.log(level, "%s: %s", self.settings.root, self.summary())
-        return StampSet.open(path)
 
-    def _take_up(self, kept: ResumableStamps) -> None:
-        """Be where the last kept chunk ended."""
-        if not kept.notes:
-            return
-        for note in kept.notes:
-            self.listed += note["listed"]
-        self._noted = len(self.listed)
-        last = kept.notes[-1]
-        for name in _COUNTS:
-            setattr(self, name, last[name])
-        self.reasons = Counter(last["reasons"])
-        self.channels = set(last["channels"])
-        self.seen = set(kept.rows(["id"])["id"].tolist())
-        _log.info("%s: going on after %s packets", self.settings.root, f"{self.packets:,}")
+    def _resume(self, parts: Parts) -> int:
+        """Be where the last kept chunk ended; gives the number of the next."""
+        notes = []
+        for part in parts:
+            self.listed += part.note["listed"]
+            self.seen.update(part.rows["id"].tolist())
+            notes.append(part.note)
+        if notes:
+            self._noted = len(self.listed)
+            for name in _COUNTS:
+                setattr(self, name, notes[-1][name])
+            self.reasons = Counter(notes[-1]["reasons"])
+            self.channels = set(notes[-1]["channels"])
+            _log.info("%s: going on after %s packets", self.settings.root, f"{self.packets:,}")
+        return len(notes)
 
-    def _read(self, kept: ResumableStamps, progress: bool) -> None:
-        for chunk in self._chunks(progress):
-            self.channels |= chunk.channels
-            rows = to_frame(chunk.rows)
-            self.scored += self._label(rows)
-            listed, self._noted = self.listed[self._noted :], len(self.listed)
-            note = {name: getattr(self, name) for name in _COUNTS}
-            note |= {"reasons": self.reasons, "channels": sorted(self.channels), "listed": listed}
-            kept.append(np.stack(chunk.stamps), rows, note)
+    def _part(self, chunk: _Chunk) -> Part:
+        self.channels |= chunk.channels
+        rows = to_frame(chunk.rows)
+        self.scored += self._label(rows)
+        listed, self._noted = self.listed[self._noted :], len(self.listed)
+        note = {name: getattr(self, name) for name in _COUNTS}
+        note |= {"reasons": self.reasons, "channels": sorted(self.channels), "listed": listed}
+        return Part({"stamps": np.stack(chunk.stamps)}, rows, note)
 
-    def _write(self, path: Path, kept: ResumableStamps) -> None:
-        if not len(kept):
+    def _write(self, path: Path, parts: Parts) -> None:
+        if not self.good:
             raise UserError(self._nothing())
         self._check(self.scored)
         survey = "mixed" if self.settings.survey == "any" else str(self.survey)
@@ -189,7 +158,8 @@ class _Build:
             channels=channels,
             overwrite=True,
         ) as writer:
-            kept.hand_over(writer, channels)
+            for part in parts:
+                writer.append(part.arrays["stamps"], part.rows)
             writer.add_table("skipped", self._table())
 
     def summary(self) -> str:
@@ -214,20 +184,9 @@ class _Build:
             yield chunk
 
     def _candidates(self, progress: bool) -> Iterator[tuple[dict[str, Any], np.ndarray, list[str]]]:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[found]:,} candidates"),
-            TimeRemainingColumn(),
-            disable=not progress,
-            transient=True,
-        )
-        with bar:
-            task = bar.add_task("Reading alerts", total=sum(f.size for f in self.files), found=0)
-            before = sum(file.size for file in self.files[: self.file])
-            bar.update(task, completed=before, found=self.good)
+        before = sum(file.size for file in self.files[: self.file])
+        size = sum(file.size for file in self.files)
+        with bar(progress, "reading alerts", size, "bytes", before) as step:
             while self.file < len(self.files):
                 file = self.files[self.file]
                 for found in self._of_file(file):
@@ -235,9 +194,9 @@ class _Build:
                     if self.good % 100 == 0:
                         # A packet is about 60 kB; the file's true share is known at its end.
                         done = before + min(self.inside * 60_000, 0.95 * file.size)
-                        bar.update(task, completed=done, found=self.good)
+                        step.at(done, f"{self.good:,} candidates")
                 before += file.size
-                bar.update(task, completed=before, found=self.good)
+                step.at(before, f"{self.good:,} candidates")
                 self.file, self.inside = self.file + 1, 0
 
     def _of_file(self, file: AlertFile) -> Iterator[tuple[dict[str, Any], np.ndarray, list[str]]]:

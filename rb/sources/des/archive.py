@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.files import aside
 from rb.io.fits import MAX_BYTES
 from rb.io.tar import GzipReader, TarState, open_reader, walk
 
@@ -77,8 +78,7 @@ class Index:
                 "compressed": self.compressed,
             }
         )
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with aside(path) as part, part.open("wb") as file:
             np.savez(
                 file,
                 ids=self.ids,
@@ -89,7 +89,6 @@ class Index:
                 folders=self.folders,
                 texts=np.frombuffer(texts.encode("utf-8", "surrogateescape"), np.uint8),
             )
-        part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Index:

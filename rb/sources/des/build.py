@@ -1,8 +1,12 @@
 """Build a stamp set from a DES archive: index the shards, plan, read in parallel, finish.
 
-The work lies in a hidden folder beside the set to be: an index for each tar, the stamps
-(preallocated), and a small file for each unit of work that is done. A build that was
-killed finds them there and goes on; the set itself appears by one rename at the end.
+The work lies in the folder of `rb.stamps.resumable`: an index for each tar, the stamps
+(preallocated), and a small file for each unit of work that is done. A build that was killed finds
+them there and goes on; the set itself appears by one rename at the end.
+
+It has no `Parts` as other sources do: rows are in order of ID, but shards hold the IDs in any
+order, so that each panel of a stamp comes from somewhere else. Processes therefore write pixels
+straight into their places in one file, which becomes that of the set; 28 GB are written once.
 """
 
 from __future__ import annotations
@@ -11,32 +15,30 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.files import aside
 from rb.io.progress import Bars
 from rb.io.workers import worker_pool
 from rb.sources.des.archive import Index, Listing, index_tar
 from rb.sources.des.catalogue import catalogue, origin_table
 from rb.sources.des.file import StampFile
 from rb.sources.des.plan import Plan, Shard
-from rb.sources.des.read import UnitResult, read_unit, start_worker
+from rb.sources.des.read import UnitResult, read_unit
 from rb.sources.des.report import Outcome, first_fault, judge, n_damaged, report_of
+from rb.sources.des.settings import DesSettings
 from rb.sources.des.table import Labels, read_labels
 from rb.stamps.stampset import CHANNELS, STAMP_SIZE
 from rb.stamps.writer import StampSetWriter
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from rb.sources.des.source import Settings
 
 PIXEL_SCALE = 0.263  # arcsec per pixel of DECam
 _WORTH_A_POOL = 4000  # files; below, starting processes takes longer than reading
@@ -45,50 +47,33 @@ _log = logging.getLogger(__name__)
 
 def build(
     path: Path,
-    settings: Settings,
+    work: Path,
+    settings: DesSettings,
     listing: Listing,
     table: Path | None,
     parameters: dict[str, Any],
     show: Bars,
 ) -> None:
-    """Build the set `path`. A user's mistake leaves nothing behind, an interruption does.
+    """Build the set `path`, in the folder `work`.
 
     Raises
     ------
     UserError
         If there is nothing to keep, too much is damaged, or the disk is too small.
     """
-    work = path.with_name(f".{path.name}.partial")
-    work.mkdir(exist_ok=True)
-    try:
-        labels = read_labels(table) if table is not None else None
-        with _pool(settings, listing) as pool:
-            shards = _index(work, listing, pool, show)
-            plan = _plan(settings, shards, labels)
-            _check_share(path, settings, plan, _untouched(plan), labels, early=True)
-            stamps = StampFile.allocate(work / "stamps.npy", len(plan.ids))
-            results = _read(work, plan, stamps, pool, show)
-        outcome = judge(plan, results)
-        report = _check_share(path, settings, plan, outcome, labels)
-        with show.task("writing the catalogue", None):
-            order = stamps.close_gaps(outcome.kept, outcome.good)
-            rows = catalogue(plan, order, settings.flat, labels)
-            _publish(path, plan, outcome, order, stamps, rows, report, parameters)
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"{path}: a reading process died (out of memory?); run again to go on where it "
-            "stopped, with a smaller data.processes"
-        ) from error
-    except UserError:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    except OSError as error:
-        shutil.rmtree(work, ignore_errors=True)
-        where = error.filename or path
-        raise UserError(
-            f"{where}: {error.strerror or error}; the stamp set was not built, nothing was kept"
-        ) from error
-    shutil.rmtree(work, ignore_errors=True)
+    labels = read_labels(table) if table is not None else None
+    with _pool(settings, listing) as pool:
+        shards = _index(work, listing, pool, show)
+        plan = _plan(settings, shards, labels)
+        _check_share(path, settings, plan, _untouched(plan), labels, early=True)
+        stamps = StampFile.allocate(work / "stamps.npy", len(plan.ids))
+        results = _read(work, plan, stamps, pool, show)
+    outcome = judge(plan, results)
+    report = _check_share(path, settings, plan, outcome, labels)
+    with show.task("writing the catalogue"):
+        order = stamps.close_gaps(outcome.kept, outcome.good)
+        rows = catalogue(plan, order, settings.flat, labels)
+        _publish(path, plan, outcome, order, stamps, rows, report, parameters)
 
 
 # --- the steps -------------------------------------------------------------------------
@@ -120,8 +105,8 @@ def _save_index(tar: str, file: str) -> None:
     index.save(Path(file))
 
 
-def _plan(settings: Settings, shards: list[Shard], labels: Labels | None) -> Plan:
-    required = [CHANNELS.index(c) for c in settings.require]
+def _plan(settings: DesSettings, shards: list[Shard], labels: Labels | None) -> Plan:
+    required = [CHANNELS.index(c) for c in settings.required]
     only_labelled = labels is not None and settings.unlabelled == "drop"
     plan = Plan(shards, required, labels.ids if labels is not None and only_labelled else None)
     if labels is not None and not np.isin(plan.candidates, labels.ids).any():
@@ -138,7 +123,7 @@ def _untouched(plan: Plan) -> Outcome:
 
 def _check_share(
     path: Path,
-    settings: Settings,
+    settings: DesSettings,
     plan: Plan,
     outcome: Outcome,
     labels: Labels | None,
@@ -188,9 +173,8 @@ def _read(
         for found in _run(pool, tasks):
             result = UnitResult(**found)
             file = work / f"unit-{result.number:05d}.json"
-            part = file.with_suffix(".part")
-            part.write_text(json.dumps(found))
-            part.replace(file)
+            with aside(file) as part:
+                part.write_text(json.dumps(found))
             results[result.number] = result
             done += plan.unit_size(result.number)
             step.at(done)
@@ -222,6 +206,7 @@ def _publish(
         survey="DES autoscan",
         pixel_scale=PIXEL_SCALE,
         channels=[name for name, there in zip(CHANNELS, provided, strict=True) if there],
+        overwrite=True,
     ) as writer:
         writer.add_document("build-report", report)
         writer.add_table("origin", origin_table(plan, order))
@@ -242,14 +227,14 @@ def _publish(
 
 
 @contextlib.contextmanager
-def _pool(settings: Settings, listing: Listing) -> Iterator[Executor | None]:
+def _pool(settings: DesSettings, listing: Listing) -> Iterator[Executor | None]:
     """Processes to work in, or None where it is not worth starting them."""
     size = sum(tar.stat().st_size for tar in listing.tars)
     small = len(listing.tree) < _WORTH_A_POOL and size < _WORTH_A_POOL * 2**14
     if settings.n_processes == 1 or small:
         yield None
         return
-    with worker_pool(settings.n_processes, start_worker) as pool:
+    with worker_pool(settings.n_processes) as pool:
         yield pool
 
 

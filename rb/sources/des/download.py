@@ -8,40 +8,26 @@ the next run compares them instead of downloading.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
-import random
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 from rb.errors import UserError
-from rb.io.http import (
-    Remote,
-    Stopped,
-    Transfer,
-    TryAgain,
-    check_status,
-    length_of,
-    network_reason,
-    remote_of,
-    sha256_of,
-)
-from rb.io.progress import Bars, byte_bars
-
-if TYPE_CHECKING:
-    import requests
+from rb.io.files import aside
+from rb.io.http import Client, Remote, Stopped, notes_of
+from rb.io.locks import locked
+from rb.io.progress import Bars, bars
 
 MANIFEST = "download.json"
 N_SHARDS = 11
-_ATTEMPTS_TO_ASK = 3  # before anything is known to be there, waiting for long is no use
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -102,12 +88,8 @@ class Downloader:
         Made if need be.
     parallel : int
         Files at a time.
-    retries : int
-        Attempts after a failure; a file that grew meanwhile starts counting anew.
-    timeout : float
-        Seconds of silence after which a connection counts as dropped.
-    backoff : float
-        Seconds before the first new attempt; it doubles, up to a minute.
+    retries, timeout, backoff
+        Of `rb.io.http.Client`.
     progress : bool
         Show progress bars.
     """
@@ -123,12 +105,9 @@ class Downloader:
         progress: bool = True,
     ) -> None:
         self.folder = Path(folder)
-        self.parallel, self.retries = parallel, retries
-        self.timeout, self.backoff = timeout, backoff
-        self.progress = progress
-        self._stop = threading.Event()
+        self.parallel, self.progress = parallel, progress
+        self._client = Client(retries, timeout, backoff)
         self._lock = threading.Lock()
-        self._local = threading.local()
 
     def fetch(self, files: Sequence[RemoteFile]) -> list[str]:
         """Download what is missing and verify what is there.
@@ -145,8 +124,7 @@ class Downloader:
             stays as ``.part`` and the next call goes on there.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self._alone(), byte_bars(self.progress) as show:
+            with self._alone(), bars(self.progress) as show:
                 return self._fetch(files, show)
         except OSError as error:
             raise UserError(
@@ -154,35 +132,28 @@ class Downloader:
             ) from error
 
     def _fetch(self, files: Sequence[RemoteFile], show: Bars) -> list[str]:
-        manifest = self._manifest()
-        todo, lines = [], {}
+        manifest, lines, failures = self._manifest(), dict[str, str](), dict[str, str]()
         for file in files:
             line = self._verify(file, manifest.get(file.name), show)
-            if line is None:
-                todo.append(file)
-            else:
+            if line is not None:
                 lines[file.name] = line
-        failures: dict[str, str] = {}
+        todo = [file for file in files if file.name not in lines]
         with ThreadPoolExecutor(self.parallel) as pool:
             try:
-                remotes = self._ask(pool, todo, failures)
-                self._check_space(remotes)
-                jobs = {
-                    pool.submit(
-                        self._get, file, remotes[file.name], file.name in manifest, show
-                    ): file
-                    for file in todo
-                    if file.name in remotes
+                asked = {
+                    file.name: pool.submit(self._client.ask, file.name, file.urls) for file in todo
                 }
-                for job in as_completed(jobs):
-                    try:
-                        lines[jobs[job].name] = job.result()
-                    except UserError as error:
-                        failures[jobs[job].name] = str(error)
-                    except Stopped:
-                        pass
+                remotes: dict[str, Remote] = _results(asked, failures)
+                self._check_space(remotes)
+                lines |= _results(
+                    {
+                        name: pool.submit(self._get, name, remote, name in manifest, show)
+                        for name, remote in remotes.items()
+                    },
+                    failures,
+                )
             except BaseException:
-                self._stop.set()
+                self._client.stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
         if failures:
@@ -193,16 +164,11 @@ class Downloader:
             )
         return [lines[file.name] for file in files]
 
-    # --- what is there already -----------------------------------------------------------
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        refusal = f"{self.folder}: another download is running there"
+        return locked(self.folder / ".download.lock", refusal=refusal)
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        with (self.folder / ".download.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.folder}: another download is running there") from None
-            yield
+    # --- what is there already -----------------------------------------------------------
 
     def _manifest(self) -> dict[str, dict[str, Any]]:
         try:
@@ -219,62 +185,19 @@ class Downloader:
             )
         return manifest
 
-    def _record(self, name: str, entry: dict[str, Any]) -> None:
-        with self._lock:
-            manifest = self._manifest() | {name: entry}
-            part = self.folder / (MANIFEST + ".part")
-            part.write_text(json.dumps(dict(sorted(manifest.items())), indent=1), encoding="utf-8")
-            part.replace(self.folder / MANIFEST)
-
     def _verify(self, file: RemoteFile, entry: dict[str, Any] | None, show: Bars) -> str | None:
         """Line for a file that is whole; None if it has to be fetched."""
         path = self.folder / file.name
         if entry is None or not path.is_file() or path.stat().st_size != entry["size"]:
             return None
-        with show.task(f"verifying {file.name}", entry["size"], "") as step:
-            found = sha256_of(path, step, self._stop).hexdigest()
-        if found != entry["sha256"]:
-            return None
-        return _line(file.name, "verified", entry)
+        same = self._digest(path, show) == entry["sha256"]
+        return _line(file.name, "verified", entry) if same else None
 
-    # --- what the server has ---------------------------------------------------------------
+    def _digest(self, path: Path, show: Bars) -> str:
+        with show.task(f"verifying {path.name}", path.stat().st_size, "bytes") as step:
+            return self._client.sha256(path, step)
 
-    @property
-    def _session(self) -> requests.Session:
-        # A session is not safe to share between threads.
-        if not hasattr(self._local, "session"):
-            import requests
-
-            self._local.session = requests.Session()
-            # Packed in transit, a length or a range would not be that of the file.
-            self._local.session.headers["Accept-Encoding"] = "identity"
-        return self._local.session
-
-    def _ask(
-        self, pool: ThreadPoolExecutor, files: Sequence[RemoteFile], failures: dict[str, str]
-    ) -> dict[str, Remote]:
-        jobs = {pool.submit(self._head, file): file for file in files}
-        remotes = {}
-        for job in as_completed(jobs):
-            try:
-                remotes[jobs[job].name] = job.result()
-            except UserError as error:
-                failures[jobs[job].name] = str(error)
-        return remotes
-
-    def _head(self, file: RemoteFile) -> Remote:
-        def attempt() -> Remote:
-            for i, url in enumerate(file.urls):
-                with self._open("HEAD", url, {}) as response:
-                    if response.status_code == 404 and i + 1 < len(file.urls):
-                        continue
-                    if response.status_code in (405, 501):  # HEAD is not everybody's
-                        return Remote(url, None, None, None)
-                    check_status(response, file.name)
-                    return remote_of(response, url, length_of(response))
-            raise AssertionError("a file without an address")
-
-        return self._insist(file.name, attempt, lambda: 0, min(self.retries, _ATTEMPTS_TO_ASK))
+    # --- fetching ----------------------------------------------------------------------------
 
     def _check_space(self, remotes: dict[str, Remote]) -> None:
         needed = 0
@@ -288,72 +211,42 @@ class Downloader:
                 "free; choose another folder or fewer --shards"
             )
 
-    # --- fetching ----------------------------------------------------------------------------
-
-    def _get(self, file: RemoteFile, remote: Remote, known_bad: bool, show: Bars) -> str:
-        path, part = self.folder / file.name, self.folder / f"{file.name}.part"
-        same_size = path.is_file() and path.stat().st_size == remote.size
-        if same_size and not known_bad:
-            # Fetched by other means: what it contains is recorded, so that damage shows later.
-            with show.task(f"verifying {file.name}", remote.size, "") as step:
-                digest = sha256_of(path, step, self._stop)
-            return self._finished(file, remote, digest.hexdigest(), "found, length as promised")
-        with show.task(file.name, remote.size, "") as step:
-            transfer = Transfer(self._open, self._stop, file.name, part, remote, step)
-            self._insist(file.name, transfer.attempt, transfer.length, self.retries)
+    def _get(self, name: str, remote: Remote, known_bad: bool, show: Bars) -> str:
+        path, part = self.folder / name, self.folder / f"{name}.part"
+        # Fetched by other means: what it contains is recorded, so that damage shows later.
+        found = path.is_file() and path.stat().st_size == remote.size and not known_bad
+        if not found:
+            with show.task(name, remote.size, "bytes") as step:
+                self._client.fetch(name, remote, part, step)
+        digest = self._digest(path if found else part, show)
+        if not found:
             part.replace(path)
-            part.with_suffix(".part.json").unlink(missing_ok=True)
-        return self._finished(file, transfer.remote, transfer.digest.hexdigest(), "downloaded")
-
-    def _finished(self, file: RemoteFile, remote: Remote, sha256: str, what: str) -> str:
+            notes_of(part).unlink(missing_ok=True)
         entry = {
             "url": remote.url,
-            "size": (self.folder / file.name).stat().st_size,
-            "sha256": sha256,
-            "etag": remote.etag,
-            "last_modified": remote.modified,
+            "size": path.stat().st_size,
+            "sha256": digest,
+            "version": remote.version,
         }
-        self._record(file.name, entry)
-        return _line(file.name, what, entry)
+        with self._lock:
+            manifest = self._manifest() | {name: entry}
+            with aside(self.folder / MANIFEST) as new:
+                new.write_text(json.dumps(dict(sorted(manifest.items())), indent=1))
+        return _line(name, "found, length as promised" if found else "downloaded", entry)
 
-    def _insist(
-        self, name: str, attempt: Callable[[], Any], length: Callable[[], int], retries: int
-    ) -> Any:
-        """Call `attempt` until it succeeds, or fails `retries` times without getting further."""
-        import requests
-        import urllib3
 
-        failures, best = 0, length()
-        while True:
-            if self._stop.is_set():
-                raise Stopped
-            try:
-                return attempt()
-            except TryAgain as error:
-                reason, asked = str(error), error.pause
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                reason, asked = network_reason(error), 0.0
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    self._stop.set()
-                raise UserError(f"{name}: cannot be written ({error.strerror or error})") from error
-            failures, best = (1, length()) if length() > best else (failures + 1, best)
-            if failures > retries:
-                raise UserError(f"{name}: {reason}, after {failures} attempts")
-            pause = min(60.0, self.backoff * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
-            self._stop.wait(max(pause, min(asked, 300.0)))
-
-    @contextlib.contextmanager
-    def _open(self, method: str, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-        with self._session.request(
-            method,
-            url,
-            headers=headers,
-            stream=True,
-            timeout=(min(self.timeout, 30.0), self.timeout),
-            allow_redirects=True,
-        ) as response:
-            yield response
+def _results(jobs: dict[str, Future[_T]], failures: dict[str, str]) -> dict[str, _T]:
+    """Results by name; what a user has to know of the others is put into `failures`."""
+    names = {job: name for name, job in jobs.items()}
+    results = {}
+    for job in as_completed(names):
+        try:
+            results[names[job]] = job.result()
+        except UserError as error:
+            failures[names[job]] = str(error)
+        except Stopped:
+            pass
+    return results
 
 
 def _line(name: str, what: str, entry: dict[str, Any]) -> str:

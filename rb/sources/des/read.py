@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,20 +171,3 @@ def _fetcher(unit: Unit, stack: contextlib.ExitStack) -> Callable[[int], bytes]:
             raise BadStamp(f"cannot be read ({error.strerror})") from error
 
     return from_file
-
-
-def start_worker() -> None:
-    """Prepare a worker process: Ctrl-C is the parent's business, and it ends with its parent."""
-    import multiprocessing
-    import signal
-    from multiprocessing.connection import wait
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        if parent is not None:
-            wait([parent.sentinel])
-            os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -28,6 +28,8 @@ from alert_makers import (
     ztf,
     ztf_file,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rb.errors import UserError
@@ -63,7 +65,7 @@ def test_the_shipped_configuration_states_the_defaults(tmp_path: Path) -> None:
     config = OmegaConf.create({"paths": {"cache": str(tmp_path)}, "data": OmegaConf.load(CONFIG)})
     config.data.root = "alerts"
     found = AlertSettings.from_config(config.data)
-    assert found == AlertSettings(root=Path("alerts"), cache=tmp_path)
+    assert found == AlertSettings(root=Path("alerts").absolute(), cache=tmp_path)
 
 
 def test_ztf_folder(root: Path) -> None:
@@ -299,7 +301,7 @@ def test_damage_is_skipped_listed_and_logged(root: Path, caplog: pytest.LogCaptu
     assert dict(table["reason"]) == {
         "README.txt": "neither Avro nor Parquet",
         "cut": "damaged part of a file",
-        "good": "cutout gzip damaged",
+        "good": "cutout is not readable as gzip",
         "zero": "file is empty",
     }
     assert table.loc["good", "id"] == "3" and table.loc["good", "packet"] == 2
@@ -361,19 +363,25 @@ def test_pipes_and_devices_are_left_alone(root: Path) -> None:
         ({"root": "/no/such/folder"}, "no such file or folder"),
         ({"root": None}, "data.root is not set"),
         ({"root": "???"}, "data.root is not set"),
-        ({"edges": "left"}, "neither 'chip' nor 'middle'"),
-        ({"require": ["diff", "new"]}, "channels are diff, srch, tmpl"),
-        ({"require": "srch"}, "has to be a list"),
-        ({"max_nan": 2}, "a share, from 0 to 1"),
-        ({"max_skipped": "many"}, "is not a number"),
-        ({"pixel_scale_target": -1}, "have to be positive"),
-        ({"pixel_scale_target": "inf"}, "not a finite number"),
-        ({"pixel_scales": [1, 2]}, "a number for each survey"),
-        ({"cutout_sizes": {"ztf": 0}}, "have to be positive"),
-        ({"stamp_size": 0}, "data.stamp_size is 0; give a number of pixels from 1"),
-        ({"stamp_size": "big"}, "data.stamp_size is big; give"),
-        ({"stamp_size": None, "pixel_scale_target": 0.263}, "data.stamp_size has to say"),
-        ({"label": "drb"}, "data.label has to have"),
+        ({"edges": "left"}, r"data\.edges is 'left'; give chip or middle"),
+        ({"require": ["diff", "new"]}, r"data\.require\[1\] is 'new'; give diff, srch or tmpl"),
+        ({"require": "srch"}, r"data\.require is 'srch'; give a list"),
+        ({"max_nan": 2}, r"data\.max_nan is 2; give a number from 0 to 1"),
+        ({"max_skipped": "many"}, r"data\.max_skipped is 'many'; give a number"),
+        ({"pixel_scale_target": -1}, r"pixel_scale_target is -1; give a number above 0"),
+        ({"pixel_scale_target": "inf"}, r"pixel_scale_target is 'inf'; give a number"),
+        (
+            {"pixel_scales": [1, 2]},
+            r"data\.pixel_scales is \[1, 2\]; give a group of entries, each a number",
+        ),
+        ({"cutout_sizes": {"ztf": 0}}, r"data\.cutout_sizes\.ztf is 0; give a whole number"),
+        ({"stamp_size": 0}, r"data\.stamp_size is 0; give a whole number from 1 to 1024, or null"),
+        ({"stamp_size": "big"}, r"data\.stamp_size is 'big'; give"),
+        ({"stamp_size": None, "pixel_scale_target": 0.263}, "pixel_scale_target makes other"),
+        (
+            {"label": "drb"},
+            r"data\.label is 'drb'; give a group of settings: score, real_above, bogus_below",
+        ),
         ({"label": {"score": "drb", "real_above": 0.1, "bogus_below": 0.9}}, "would be both"),
     ],
 )
@@ -396,7 +404,7 @@ def test_nothing_usable(root: Path) -> None:
 def test_mandatory_value_of_a_hydra_config(tmp_path: Path) -> None:
     config = OmegaConf.create({"root": "???", "cache": str(tmp_path)})
     with pytest.raises(UserError, match=r"data\.root"):
-        open_stamps(config, progress=False)
+        open_stamps(OmegaConf.to_container(config), progress=False)
 
 
 def test_without_fastavro(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,8 +456,8 @@ def test_an_interrupted_build_goes_on_to_the_same_set(
 
 @pytest.mark.parametrize(
     ("name", "left"),
-    [("stamps.npy", 0), ("stamps.npy", 0.7), ("00002.parquet", 0.5), ("00000.parquet", 0),
-     ("00003.json", 0), ("00001.json", 0.5)],
+    [("00000.npz", 0), ("00001.npz", 0.7), ("00002.npz", 0.5), ("00000.npz", 0.99),
+     ("00003.npz", 0), ("00001.npz", 0.01)],
 )  # fmt: skip
 def test_a_kept_part_that_is_cut_short_is_read_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, name: str, left: float
@@ -464,6 +472,28 @@ def test_a_kept_part_that_is_cut_short_is_read_again(
     with file.open("r+b") as opened:
         opened.truncate(int(left * file.stat().st_size))
     assert read(root, require=["srch", "tmpl"]).digest == expected
+
+
+@given(at=st.floats(0, 1), bit=st.integers(0, 7))
+@settings(max_examples=15, deadline=None)
+def test_a_flipped_bit_in_a_kept_part_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, at: float, bit: int
+) -> None:
+    base = tmp_path_factory.mktemp("flipped")
+    root = base / "alerts"
+    root.mkdir()
+    night(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alerts, "CHUNK", 2)
+        expected = read(root, require=["srch", "tmpl"], cache=str(base / "other")).digest
+        with pytest.MonkeyPatch.context() as inner, pytest.raises(ZeroDivisionError):
+            inner.setattr(alerts._Build, "_write", lambda *_: 1 / 0)
+            read(root, require=["srch", "tmpl"])
+        (file,) = (base / "cache").glob(".*.partial/00001.npz")
+        data = bytearray(file.read_bytes())
+        data[int(at * (len(data) - 1))] ^= 1 << bit
+        file.write_bytes(data)
+        assert read(root, require=["srch", "tmpl"]).digest == expected
 
 
 def test_a_build_that_fails_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
