@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rb.errors import UserError
-from rb.settings import Number, OrNull, Rule, Text, Whole, check
+from rb.settings import Choice, Number, OrNull, Rule, Text, Whole, check
 
 
 def project_root() -> Path:
@@ -159,6 +159,9 @@ TRAINING: dict[str, Rule] = {
     "trainer.batch_size": Whole(1),
     "trainer.max_epochs": Whole(1),
     "trainer.patience": OrNull(Whole(1)),
+    "trainer.augment": OrNull(Choice(("dihedral",))),
+    "trainer.label_smoothing": OrNull(Number(0, below=1)),
+    "trainer.ema": OrNull(Number(above=0, below=1)),
     "trainer.save_every_s": Number(0),
     "trainer.memory_gb": Number(0),
     "trainer.optimizer._target_": Text("a class, e.g. torch.optim.SGD"),

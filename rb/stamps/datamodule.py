@@ -66,6 +66,7 @@ class Batches:
             order = torch.randperm(n, generator=generator)
         else:
             order = torch.arange(n)
+        order = order.to(self.labels.device)
         for start in range(0, n, self.batch_size):
             rows = order[start : start + self.batch_size]
             inputs = self.gather(rows)
@@ -128,22 +129,29 @@ class StampDataModule(L.LightningDataModule):
         rows = len(self.split.train) + len(self.split.val)
         return 4 * rows * (int(np.prod(self.inputs.shape)) + self.inputs.n_side) <= self.memory
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is trained; the processor where nothing is."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
     def gather(self, subset: str) -> Gather:
         """Function from positions in `subset` to prepared inputs, without or with side."""
         if subset not in self._gathers:
             rows = self.split[subset]
             if self.in_memory:
-                prepared = self._prepare(rows)
+                # What fits lives where the network is: no batch waits for a transfer.
+                prepared = tuple(part.to(self.device) for part in self._prepare(rows))
                 self._gathers[subset] = lambda index: tuple(
                     part.index_select(0, index) for part in prepared
                 )
             else:
-                self._gathers[subset] = lambda index: self._prepare(rows[index.numpy()])
+                self._gathers[subset] = lambda index: self._prepare(rows[index.cpu().numpy()])
         return self._gathers[subset]
 
     def labels(self, subset: str) -> Tensor:
         """int64 labels of `subset`."""
-        return torch.from_numpy(self.stamp_set.labels[self.split[subset]].astype(np.int64))
+        labels = torch.from_numpy(self.stamp_set.labels[self.split[subset]].astype(np.int64))
+        return labels.to(self.device) if self.in_memory else labels
 
     def train_dataloader(self) -> Batches:
         """Shuffled anew each epoch."""

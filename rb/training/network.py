@@ -23,6 +23,8 @@ from rb.models.initial_weights import load_weights
 from rb.stamps.datamodule import StampDataModule
 from rb.training.callbacks import DivergenceStop, EpochProgress, SavePoints
 from rb.training.context import TrainingJob
+from rb.training.memory import keep_memory
+from rb.training.recipe import AveragedWeights, make_classifier
 from rb.training.save_points import usable
 
 # Arguments of the Trainer that have a setting of their own, or are no matter of choice here.
@@ -109,6 +111,7 @@ def fit_network(job: TrainingJob) -> float:
     UserError
         If the loss is no number any more, or a save point cannot be written.
     """
+    keep_memory()
     settings, folder = job.config["trainer"], job.folder
     folder.mkdir(parents=True, exist_ok=True)
     data = StampDataModule(
@@ -149,7 +152,8 @@ def fit_network(job: TrainingJob) -> float:
 def _classifier(job: TrainingJob) -> Classifier:
     """The network with its loss and optimiser, and the facts that its checkpoint carries."""
     settings = job.config["trainer"]
-    return Classifier(
+    return make_classifier(
+        settings,
         network=job.config["model"]["network"],
         inputs=job.inputs.to_dict(),
         optimizer=settings["optimizer"],
@@ -179,6 +183,8 @@ def _callbacks(job: TrainingJob, save_points: SavePoints) -> list[Callback]:
     patience = job.config["trainer"]["patience"]
     if patience:
         callbacks.insert(0, EarlyStopping("val/loss", patience=patience, check_finite=False))
+    if job.config["trainer"].get("ema"):
+        callbacks.insert(0, AveragedWeights(job.config["trainer"]["ema"]))
     return callbacks
 
 

@@ -76,7 +76,11 @@ def test_all_folders_at_once_have_to_be_asked_for(shared_data: Path, tmp_path: P
     with pytest.raises(UserError, match="several surveys"):
         read(shared_data / "alerts", tmp_path)
     stamps = read(shared_data / "alerts", tmp_path, survey="any")
-    assert stamps.catalogue["survey"].value_counts().to_dict() == {"ztf": 122, "pgir": 7}
+    assert stamps.catalogue["survey"].value_counts().to_dict() == {
+        "ztf": 122,
+        "rubin": 15,
+        "pgir": 7,
+    }
 
 
 @pytest.mark.parametrize("survey", ["ztf", "pgir", "fink"])

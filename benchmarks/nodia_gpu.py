@@ -1,0 +1,587 @@
+"""Train with and without the difference image on one GPU: many networks in a few minutes.
+
+    python benchmarks/nodia_gpu.py OUT [--budget 480] [--toy]
+
+The survey is simulated on all cores into memory (training and validation frames from one seed, test
+frames from another), the planes of each network are made once and stay on the GPU, and networks are
+trained in the order of their importance until the budget is spent. What is finished is kept in
+`--work`, and running it again goes on. It needs neither Hydra nor MLflow; the recipe is that of
+`conf/trainer/modern.yaml`. Written into OUT:
+
+    results.csv      one row a training: metrics on the test set, time, settings
+    scores.npz       logit(p_real) of every test and validation candidate by each training, float16
+    candidates.parquet  their labels and what the survey knows of them
+    weights.pt       weights of the largest trainings, with what describes their networks
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from torch import Tensor
+
+from rb.models.modern.network import StampNetwork
+from rb.stamps.augment import DIHEDRAL, random_elements, turn_each, turned
+from rb.training.recipe import averaging
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN_SEED, TEST_SEED = 2203, 7390
+SIDE = [
+    "psf",
+    *(
+        f"{quantity}_{image}"
+        for quantity in ("sky_noise", "zero_point")
+        for image in ("srch", "tmpl")
+    ),
+]
+KEPT = (
+    "id", "label", "group", "kind", "snr", "mag", "mag_ref", "nn_dist_arcsec", "ellipticity",
+    "true_mag", "host_mag", "host_sep_arcsec", "seeing_srch", "seeing_tmpl", "band", "field",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network: its channels, and what else it is given."""
+
+    channels: tuple[str, ...]
+    side: tuple[str, ...] = ()
+    matching: tuple[str, ...] = ()
+    conditions: bool = False
+    network: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, size: int) -> StampNetwork:
+        """A new network with random weights for stamps of `size` px."""
+        return StampNetwork(
+            (len(self.channels), size, size), self.channels, self.side, self.matching,
+            self.conditions, tta=True, n_side=len(self.side), **self.network,
+        )  # fmt: skip
+
+
+PAIR, TRIPLET = ("srch", "tmpl"), ("diff", "srch", "tmpl")
+MATCHED: dict[str, Any] = {"side": tuple(SIDE), "matching": ("cross", "fit"), "conditions": True}
+VARIANTS = {
+    "dia": Variant(TRIPLET),
+    "nodia": Variant(PAIR),
+    "nodia_matched": Variant(PAIR, **MATCHED),
+    "dia_matched": Variant(TRIPLET, **MATCHED),
+    "pixelwise": Variant(PAIR, network={"trunk": "pixelwise", "width": 12}),
+    "pixelwise_matched": Variant(PAIR, **MATCHED, network={"trunk": "pixelwise", "width": 12}),
+    "nodia_cross": Variant(PAIR, tuple(SIDE), ("cross",)),
+    "nodia_fit": Variant(PAIR, (), ("fit",)),
+    "nodia_conditions": Variant(PAIR, tuple(SIDE), (), True),
+    "nodia_full": Variant(PAIR, **MATCHED | {"matching": ("cross", "fit", "fit_all")}),
+    "nodia_matched_narrow": Variant(PAIR, **MATCHED, network={"width": 16}),
+    "dia_narrow": Variant(TRIPLET, network={"width": 16}),
+    "nodia_matched_wide": Variant(PAIR, **MATCHED, network={"width": 40}),
+    "dia_wide": Variant(TRIPLET, network={"width": 40}),
+}
+MAIN = ["dia", "nodia", "nodia_matched", "dia_matched"]
+SECOND = ["pixelwise", "pixelwise_matched", "nodia_cross", "nodia_fit"]
+
+
+def plan(sizes: list[int], seeds: int) -> list[tuple[str, int, int]]:
+    """(variant, training candidates, seed), the most important first."""
+    large, others = sizes[-1], sizes[-2::-1]
+    rest = [name for name in VARIANTS if name not in MAIN + SECOND]
+    few = range(1, min(seeds, 3) + 1)
+    jobs = [(name, large, 1) for name in MAIN + SECOND]
+    jobs += [(name, large, seed) for seed in few for name in MAIN]
+    jobs += [(name, n, seed) for seed in few for n in others for name in MAIN]
+    jobs += [(name, large, 1) for name in rest]
+    jobs += [(name, large, seed) for seed in few for name in SECOND + rest]
+    jobs += [(name, n, seed) for seed in few for n in others for name in SECOND]
+    jobs += [(name, n, s) for s in range(1, seeds + 1) for n in sizes[::-1] for name in MAIN]
+    return list(dict.fromkeys(jobs))
+
+
+def epochs_for(n: int, most: int = 60_000, fewest: int = 25) -> int:
+    """More rounds through fewer candidates: 25 for 60,000, 43 for 20,000, 87 for 5,000."""
+    return round(fewest * (most / n) ** 0.5)
+
+
+# --- the survey ---------------------------------------------------------------------------------
+
+
+def _frame(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Stamps, the two PSFs and the catalogue of one frame."""
+    seed, number = job
+    from rb.survey.frame import simulate_frame
+    from rb.survey.settings import settings_from_config
+
+    frame = simulate_frame(settings_from_config({"seed": seed, "planes": ["psf"]}), number)
+    stamps = frame.stamps
+    assert stamps.psf is not None
+    psf = stamps.psf[:1] if len(stamps.images) else np.zeros((1, 2, 25, 25), np.float32)
+    return stamps.images, np.asarray(psf), pd.DataFrame(frame.catalogue)
+
+
+def _start() -> None:
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+
+
+@dataclass
+class Candidates:
+    """Some candidates in memory; `frame` says which row of `psf` is whose."""
+
+    images: np.ndarray
+    frame: np.ndarray
+    psf: np.ndarray
+    catalogue: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def side(self, rows: slice) -> np.ndarray:
+        """Side vectors (n, m) in the order of `SIDE`; 0 where unknown."""
+        scalars = self.catalogue[[name for name in SIDE if name != "psf"]].to_numpy(np.float32)
+        psf = self.psf[self.frame[rows]].reshape(-1, self.psf[0].size)
+        return np.nan_to_num(np.concatenate([psf, scalars[rows]], 1))
+
+
+def simulate(pool: Any, seed: int, wanted: int, until: float, folder: Path) -> Candidates:
+    """The first `wanted` candidates of a survey, or those that are there in time."""
+    files = [folder / f"{seed}-{name}" for name in ("images.npy", "psf.npy", "rows.parquet")]
+    if not files[-1].exists():
+        images = None
+        psfs, catalogues, total = [], [], 0
+        # Few frames ahead: those that are under way when there are enough are lost.
+        pending: deque[Any] = deque()
+        for number in itertools.count():
+            pending.append(pool.apply_async(_frame, ((seed, number),)))
+            if len(pending) <= 2 * (os.cpu_count() or 1):
+                continue
+            stamps, psf, catalogue = pending.popleft().get()
+            take = min(len(stamps), wanted - total)
+            if images is None:
+                images = np.empty((wanted, *stamps.shape[1:]), np.float32)
+            images[total : total + take] = stamps[:take]
+            catalogues.append(catalogue.iloc[:take].assign(row=len(psfs)))
+            psfs.append(psf)
+            total += take
+            if total == wanted or time.monotonic() > until:
+                break
+        assert images is not None
+        np.save(files[0], images[:total])
+        np.save(files[1], np.concatenate(psfs))
+        pd.concat(catalogues, ignore_index=True).to_parquet(files[2])
+    catalogue = pd.read_parquet(files[2])
+    return Candidates(
+        np.load(files[0], mmap_mode="r"), catalogue["row"].to_numpy(), np.load(files[1]), catalogue
+    )
+
+
+# --- one training -------------------------------------------------------------------------------
+
+
+class Raw:
+    """Raw stamps and side vectors of all candidates on the device."""
+
+    def __init__(self, sets: list[Candidates], device: torch.device) -> None:
+        n, shape = sum(map(len, sets)), sets[0].images.shape[1:]
+        self.images = torch.empty((n, *shape), device=device)
+        self.side = torch.empty((n, sets[0].psf[0].size + len(SIDE) - 1), device=device)
+        start = 0
+        for candidates in sets:
+            for first in range(0, len(candidates), 4096):
+                rows = slice(first, min(first + 4096, len(candidates)))
+                stop = start + rows.stop - rows.start
+                self.images[start:stop] = torch.from_numpy(np.array(candidates.images[rows]))
+                self.side[start:stop] = torch.from_numpy(candidates.side(rows))
+                start = stop
+        self.images.nan_to_num_()
+
+
+class Planes:
+    """Planes and scalars of all candidates for one network, on the device in half precision."""
+
+    def __init__(self, network: StampNetwork, variant: Variant, raw: Raw) -> None:
+        device, n, size = raw.images.device, len(raw.images), raw.images.shape[-1]
+        kind = torch.float16 if device.type == "cuda" else torch.float32
+        self.planes = torch.empty(
+            (n, len(network.planes.names), size, size), dtype=kind, device=device
+        )
+        self.scalars = torch.empty((n, network.planes.n_scalars), device=device)
+        chosen = [TRIPLET.index(channel) for channel in variant.channels]
+        for start in range(0, n, 2048):
+            rows = slice(start, start + 2048)
+            side = raw.side[rows] if variant.side else None
+            with torch.no_grad():
+                planes, scalars = network.planes(raw.images[rows][:, chosen], side)
+            self.planes[rows], self.scalars[rows] = planes.to(kind), scalars
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `conf/trainer/modern.yaml` says."""
+
+    lr: float
+    weight_decay: float
+    warm_up: float
+    batch_size: int
+    label_smoothing: float
+    ema: float
+
+    @classmethod
+    def read(cls) -> Recipe:
+        """Read it."""
+        settings = yaml.safe_load((ROOT / "conf/trainer/modern.yaml").read_text())
+        optimizer, scheduler = settings["optimizer"], settings["scheduler"]
+        return cls(
+            lr=scheduler["max_lr"],
+            weight_decay=optimizer["weight_decay"],
+            warm_up=scheduler["pct_start"],
+            batch_size=settings["batch_size"],
+            label_smoothing=settings["label_smoothing"],
+            ema=settings["ema"],
+        )
+
+
+class Trainer:
+    """Train one network on planes that lie on its device."""
+
+    def __init__(
+        self, network: StampNetwork, data: Planes, labels: Tensor, recipe: Recipe, epochs: int
+    ) -> None:
+        self.network, self.data, self.labels, self.recipe = network, data, labels, recipe
+        self.device = labels.device
+        self.epochs = epochs
+        trained = [p for p in network.parameters() if p.requires_grad]
+        cuda = self.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(
+            trained,
+            lr=torch.tensor(recipe.lr, device=self.device) if cuda else recipe.lr,
+            weight_decay=recipe.weight_decay,
+            capturable=cuda,
+            fused=cuda,
+        )
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, recipe.lr, epochs, pct_start=recipe.warm_up, cycle_momentum=False
+        )
+        self.live = [t for t in network.state_dict().values() if t.is_floating_point()]
+        self.batch = torch.zeros(
+            min(recipe.batch_size, len(labels)), dtype=torch.int64, device=self.device
+        )
+        self.loss = torch.zeros((), device=self.device)
+        self.weight = torch.ones((), device=self.device)
+
+    def step(self) -> None:
+        """One batch: `self.batch` holds its rows."""
+        planes = self.data.planes[self.batch].float()
+        planes = turn_each(planes, random_elements(len(planes), self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.network.classify(planes, self.data.scalars[self.batch])
+        loss = torch.nn.functional.cross_entropy(
+            logits.float(), self.labels[self.batch], label_smoothing=self.recipe.label_smoothing
+        )
+        self.optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            for old, new in zip(self.averaged, self.live, strict=True):
+                old.lerp_(new, self.weight)
+            self.loss.lerp_(loss, 0.02)
+
+    def fit(self, seed: int, graph: bool) -> float:
+        """Train; the network ends with its averaged weights. Gives seconds of the epochs."""
+        torch.manual_seed(seed)
+        self.network.train()
+        self.averaged = [t.clone() for t in self.live]
+        run = self._captured() if graph else self.step
+        for old, new in zip(self.averaged, self.live, strict=True):
+            old.copy_(new)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        start, steps = time.monotonic(), 0
+        for _ in range(self.epochs):
+            order = torch.randperm(len(self.labels), generator=generator, device=self.device)
+            for rows in order.split(len(self.batch)):
+                if len(rows) == len(self.batch):
+                    self.batch.copy_(rows)
+                    self.weight.fill_(1 - averaging(self.recipe.ema, steps))
+                    run()
+                    steps += 1
+            self.scheduler.step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.monotonic() - start
+        for new, old in zip(self.live, self.averaged, strict=True):
+            new.copy_(old)
+        return seconds
+
+    def _captured(self) -> Any:
+        """The step as a CUDA graph: launching its hundreds of kernels takes longer than they do."""
+        state = [t.clone() for t in self.network.state_dict().values()]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.step()
+        # Undo what trying it out did.
+        with torch.no_grad():
+            for tensor, before in zip(self.network.state_dict().values(), state, strict=True):
+                tensor.copy_(before)
+            for moments in self.optimizer.state.values():
+                for value in moments.values():
+                    value.zero_()
+        return graph.replay
+
+
+def score(network: StampNetwork, data: Planes, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """logit(p_real) of rows: averaged over the eight turns, and of the stamp as it is."""
+    network.eval()
+    device = data.planes.device
+    both: list[list[np.ndarray]] = [[], []]
+    for start in range(rows.start, rows.stop, 4096):
+        part = slice(start, min(start + 4096, rows.stop))
+        planes, scalars = data.planes[part].float(), data.scalars[part]
+        logits = []
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"),
+        ):
+            for element in DIHEDRAL:
+                features = network.features(turned(planes, element), scalars)
+                with torch.autocast(device.type, enabled=False):
+                    logits.append(network.head(features.float()).log_softmax(1))
+        averaged = torch.stack(logits).logsumexp(0)
+        for into, found in zip(both, (averaged, logits[0]), strict=True):
+            into.append((found[:, 0] - found[:, 1]).cpu().numpy())
+    return np.concatenate(both[0]), np.concatenate(both[1])
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def metrics(labels: np.ndarray, logit: np.ndarray) -> dict[str, float]:
+    """Accuracy, AUC, and the share of real ones missed at two false-positive rates."""
+    from sklearn.metrics import roc_auc_score
+
+    real = labels == 0
+    bogus = np.sort(logit[~real])[::-1]
+    out = {
+        "accuracy": float(((logit > 0) == real).mean()),
+        "auc": float(roc_auc_score(real, logit)),
+    }
+    for rate in (0.01, 0.05):
+        threshold = bogus[int(rate * len(bogus))]
+        out[f"mdr_at_fpr_{rate}"] = float((logit[real] <= threshold).mean())
+    return out
+
+
+def table(results: pd.DataFrame) -> str:
+    """Mean and scatter over seeds, and the difference in accuracy to the first variant."""
+    rows = []
+    for (variant, n), group in results.groupby(["variant", "n_train"], sort=False):
+        first = results[(results["variant"] == "dia") & (results["n_train"] == n)]
+        both = group.merge(first, on="seed", suffixes=("", "_dia"))
+        spread = group["accuracy"].std() if len(group) > 1 else float("nan")
+        rows.append({
+            "variant": variant, "n": n, "seeds": len(group),
+            "acc %": 100 * group["accuracy"].mean(), "sd": 100 * spread,
+            "plain %": 100 * group["accuracy_plain"].mean(), "auc": group["auc"].mean(),
+            "mdr.01": group["mdr_at_fpr_0.01"].mean(), "mdr.05": group["mdr_at_fpr_0.05"].mean(),
+            "-dia %": 100 * (both["accuracy"] - both["accuracy_dia"]).mean(),
+            "s": group["seconds"].mean(),
+        })  # fmt: skip
+    return pd.DataFrame(rows).to_string(index=False, float_format=lambda v: f"{v:.3f}")
+
+
+def flops(network: StampNetwork, variant: Variant, size: int, n_side: int) -> int:
+    """Floating-point operations for one candidate, without the averaging over turns."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    twin = variant.build(size).eval()
+    twin.tta = False
+    side = torch.zeros(1, n_side) if variant.side else None
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        twin(torch.zeros(1, len(variant.channels), size, size), side)
+    return int(counter.get_total_flops())
+
+
+# --- all of it ----------------------------------------------------------------------------------
+
+
+def main() -> None:
+    begun = time.monotonic()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path, help="folder for results")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/nodia"), help="kept between calls")
+    parser.add_argument("--budget", type=float, default=480, help="seconds in all")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 20_000, 60_000])
+    parser.add_argument("--validation", type=int, default=6_000)
+    parser.add_argument("--test", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, help="of the largest training; by default 25")
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="these variants alone")
+    parser.add_argument("--no-graph", action="store_true", help="launch kernels one by one")
+    parser.add_argument("--toy", action="store_true", help="minutes on a CPU: does it run?")
+    options = parser.parse_args()
+    if options.toy:
+        options.sizes, options.validation, options.test = [300, 600], 100, 300
+        options.seeds, options.epochs = 1, 2
+    out, work = options.out, options.work
+    out.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+
+    def left() -> float:
+        return options.budget - (time.monotonic() - begun)
+
+    test, training = options.test, options.sizes[-1]
+    deadline = time.monotonic() + 0.4 * options.budget
+    with multiprocessing.get_context("fork").Pool(options.processes, _start) as pool:
+        tested = simulate(pool, TEST_SEED, test, deadline, work)
+        trained = simulate(pool, TRAIN_SEED, training + options.validation, deadline, work)
+        pool.terminate()
+    n_train = len(trained) - options.validation
+    if n_train < options.sizes[0]:
+        raise SystemExit("the survey took too long: raise --budget")
+    print(
+        f"{n_train:,} training, {options.validation:,} validation, {len(tested):,} test "
+        f"candidates after {time.monotonic() - begun:.0f} s, "
+        f"{(trained.catalogue['label'] == 0).mean():.1%} of them real",
+        flush=True,
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    recipe = Recipe.read()
+    size = trained.images.shape[-1]
+    labels = torch.from_numpy(trained.catalogue["label"].to_numpy(np.int64)).to(device)
+    held = slice(n_train, len(trained) + len(tested))
+    kept = pd.concat(
+        [
+            trained.catalogue.iloc[n_train:].assign(subset="val"),
+            tested.catalogue.assign(subset="test"),
+        ]
+    )
+    kept = kept[[c for c in ("subset", *KEPT) if c in kept]].reset_index(drop=True)
+    kept.to_parquet(out / "candidates.parquet")
+    truth = kept["label"].to_numpy()
+    for_test = (kept["subset"] == "test").to_numpy()
+
+    done = work / "results.json"
+    rows: list[dict[str, Any]] = json.loads(done.read_text()) if done.exists() else []
+    finished = {(r["variant"], r["n_train"], r["seed"]) for r in rows}
+    pace: dict[str, float] = {}
+    planes_of: dict[Any, Planes] = {}
+    raw = Raw([trained, tested], device)
+    written = time.monotonic()
+    jobs = [
+        job
+        for job in plan([min(n, n_train) for n in options.sizes], options.seeds)
+        if job not in finished and (not options.only or job[0] in options.only)
+    ]
+    for name, n, seed in jobs:
+        variant = VARIANTS[name]
+        epochs = epochs_for(n, options.sizes[-1], options.epochs or 25)
+        steps = epochs * (n // recipe.batch_size)
+        expected = 1.1 * steps * pace.get(name, max(pace.values(), default=0.0)) + 3
+        if expected > left() - 10:
+            continue
+        torch.manual_seed(seed)
+        network = variant.build(size).to(device)
+        key = (variant.channels, variant.side, variant.matching, variant.conditions)
+        started = time.monotonic()
+        if key not in planes_of:
+            planes_of[key] = Planes(network, variant, raw)
+        data = planes_of[key]
+        making = time.monotonic() - started
+        graph = device.type == "cuda" and not options.no_graph
+        try:
+            trainer = Trainer(network, data, labels[:n], recipe, epochs)
+            seconds = trainer.fit(seed, graph)
+        except RuntimeError as error:
+            if not graph:
+                raise
+            print(f"without CUDA graphs, because: {error}", flush=True)
+            options.no_graph = True
+            torch.manual_seed(seed)
+            network = variant.build(size).to(device)
+            trainer = Trainer(network, data, labels[:n], recipe, epochs)
+            seconds = trainer.fit(seed, False)
+        pace[name] = seconds / max(steps, 1)
+        averaged, plain = score(network, data, held)
+        row: dict[str, Any] = {"variant": name, "n_train": n, "seed": seed, "epochs": epochs}
+        row |= metrics(truth[for_test], averaged[for_test])
+        row |= {f"{k}_plain": v for k, v in metrics(truth[for_test], plain[for_test]).items()}
+        row |= {f"{k}_val": v for k, v in metrics(truth[~for_test], averaged[~for_test]).items()}
+        row |= {
+            "loss": float(trainer.loss),
+            "seconds": seconds,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "flops": flops(network, variant, size, trained.psf[0].size + len(SIDE) - 1),
+        }
+        rows.append(row)
+        label = f"{name}-{n}-{seed}"
+        np.savez(work / f"{label}.npz", averaged=averaged.astype("f2"), plain=plain.astype("f2"))
+        torch.save({k: v.cpu() for k, v in network.state_dict().items()}, work / f"{label}.pt")
+        done.write_text(json.dumps(rows))
+        print(
+            f"{time.monotonic() - begun:5.0f} s  {name:18} {n:6} seed {seed}: "
+            f"acc {row['accuracy']:.4f} (plain {row['accuracy_plain']:.4f}) auc {row['auc']:.5f} "
+            f"mdr {row['mdr_at_fpr_0.01']:.4f} {row['mdr_at_fpr_0.05']:.4f}  loss {row['loss']:.3f}"
+            f"  {seconds:.1f} s, planes {making:.1f} s",
+            flush=True,
+        )
+        if time.monotonic() - written > 60:
+            _write(out, work, rows)
+            written = time.monotonic()
+    _write(out, work, rows)
+    with contextlib.suppress(ValueError):
+        print(table(pd.DataFrame(rows)))
+
+
+def _write(out: Path, work: Path, rows: list[dict[str, Any]], most: float = 15.5e6) -> None:
+    pd.DataFrame(rows).to_csv(out / "results.csv", index=False)
+    scores, weights, taken = {}, {}, 0
+    for row in rows:
+        label = f"{row['variant']}-{row['n_train']}-{row['seed']}"
+        with np.load(work / f"{label}.npz") as file:
+            scores |= {label: file["averaged"], f"{label}-plain": file["plain"]}
+    # Of the largest trainings, as many as fit into a file that is easily carried.
+    first = {name: place for place, name in enumerate(MAIN)}
+    rows = sorted(rows, key=lambda r: (-r["n_train"], r["seed"], first.get(r["variant"], 9)))
+    for row in rows:
+        label = f"{row['variant']}-{row['n_train']}-{row['seed']}"
+        file = work / f"{label}.pt"
+        taken += file.stat().st_size
+        if taken > most:
+            break
+        variant = VARIANTS[row["variant"]]
+        weights[label] = {
+            "channels": list(variant.channels), "side": list(variant.side),
+            "network": variant.network | {
+                "matching": list(variant.matching), "conditions": variant.conditions
+            },
+            "state": torch.load(file, weights_only=True),
+        }  # fmt: skip
+    # Two files, because not all ways of fetching them take large ones.
+    names = list(scores)
+    for part, chosen in enumerate((names[::2], names[1::2])):
+        np.savez_compressed(out / f"scores{part}.npz", **{name: scores[name] for name in chosen})
+    torch.save(weights, out / "weights.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Layers that compute the same function as PyTorch's, faster on a CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_LEVELS = 1 << 16  # 16 random bits an element
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose mask costs a fraction of PyTorch's on a CPU.
+
+    PyTorch draws a double an element from a serial generator, which is a fifth of a training
+    step of the paper's networks. Here 16 bits an element come from SFC64, seeded by PyTorch's
+    generator, so that ``torch.manual_seed`` still decides them. The rate is that of the nearest
+    multiple of 1/65536, and the elements that are kept are scaled by exactly its inverse.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero each element with probability `p` in training; identity in evaluation."""
+        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.jit.is_tracing():
+            return super().forward(x)
+        kept = round((1 - self.p) * _LEVELS)
+        generator = np.random.SFC64(int(torch.randint(1 << 62, ())))
+        words = generator.random_raw(-(-x.numel() // 4)).view(np.uint16)[: x.numel()]
+        keep = torch.from_numpy(words < kept)
+        # The mask lies in memory as x does, or the product would walk one of them crosswise.
+        mask = torch.empty_like(x).copy_(_as_strided_like(keep, x)).mul_(_LEVELS / max(kept, 1))
+        return x * mask
+
+
+def _as_strided_like(flat: Tensor, x: Tensor) -> Tensor:
+    if x.is_contiguous():
+        return flat.view(x.shape)
+    n, c, h, w = x.shape
+    return flat.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def conv_max_pool(convolution: nn.Conv2d, pool: int, x: Tensor) -> Tensor:
+    """Convolution with few filters and max pooling after it, as one strided convolution.
+
+    A convolution with one filter keeps the matrix units idle. The `pool`² outputs that a
+    maximum is taken of are computed as filters of their own: the kernel shifted by each offset,
+    with a stride of `pool`. Equal to ``max_pool2d(convolution(x), pool)`` up to rounding.
+
+    Parameters
+    ----------
+    convolution : Conv2d
+        Without padding, of stride 1.
+    pool : int
+        Window and stride of the pooling, px.
+    x : Tensor, (N, C, H, W)
+        Input.
+    """
+    weight = convolution.weight
+    filters = weight.shape[0]
+    shifts = [(i, j) for i in range(pool) for j in range(pool)]
+    shifted = torch.stack([F.pad(weight, (j, pool - 1 - j, i, pool - 1 - i)) for i, j in shifts])
+    bias = None if convolution.bias is None else convolution.bias.repeat(pool * pool)
+    out = F.conv2d(x, shifted.flatten(0, 1), bias, stride=pool)
+    return out.unflatten(1, (pool * pool, filters)).max(1).values

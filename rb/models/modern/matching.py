@@ -1,0 +1,274 @@
+"""Compare search and template without a difference image: match the pair inside the network.
+
+No kernel is fitted on a frame and no image is kept: each pair of stamps is brought to a common
+PSF by its two PSFs (the cross-convolution that proper image subtraction starts from; Zackay, Ofek
+& Gal-Yam 2016, ApJ 830, 27) and by a small least-squares fit to its own pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rb.errors import UserError
+from rb.models.modern.operations import convolve, median
+
+PLANES = ("cross", "fit", "fit_all")
+
+# The kernel's parts and the widths of their priors where the PSFs are known and where not; the
+# plane's are in σ of the sky. Derivatives are per px.
+_LEVELS = 4
+_DERIVATIVES = (0, 2)
+_PRIORS = [
+    (1.0, 0.03, 0.3),  # scale
+    *[(0.0, 0.1, 1.5)] * (_LEVELS - 1),  # width, at three scales
+    *[(0.0, 0.15, 0.6), (0.0, 0.15, 0.6), (0.0, 0.2, 1.0), (0.0, 0.2, 1.0)] * len(_DERIVATIVES),
+    *[(0.0, 30.0, 30.0)] * 3,  # level and slopes of the sky
+]
+_N_KERNEL = len(_PRIORS) - 3
+# At a common PSF, every second pixel in each direction tells nearly all that the image does.
+_STEP = 2
+
+
+class Pair(NamedTuple):
+    """A pair at a common PSF, in units of the noise of its difference.
+
+    Attributes
+    ----------
+    search, template : Tensor (n, S, S)
+        Search ⊗ PSF of the template, template ⊗ PSF of the search image.
+    known : Tensor (n,)
+        1 where the PSFs were known, else 0.
+    scaled : Tensor (n,)
+        1 where the flux scales were known, else 0.
+    density : Tensor (n,)
+        Independent values per pixel: smoothing correlates the noise.
+    """
+
+    search: Tensor
+    template: Tensor
+    known: Tensor
+    scaled: Tensor
+    density: Tensor
+
+
+class Matching(nn.Module):
+    """Planes that show what differs between search and template.
+
+    ``cross``
+        (search ⊗ PSF_t − template ⊗ PSF_s) / noise: one PSF on both sides, whatever the two are.
+    ``fit``
+        what a small kernel and a plane leave of it: search ⊗ PSF_t ≈ Σ a_k K_k ⊗ (template ⊗
+        PSF_s) + plane. The a_k minimise the noise-weighted squares with a Gaussian prior round
+        "no kernel", tight where PSFs and zero points are known, wide where the stamp has to tell;
+        pixels that stay outliers lose their weight (Cauchy, iteratively reweighted). The centre,
+        where the candidate is, is left out of the fit.
+    ``fit_all``
+        the same with the centre, which takes out the registration error of a lone star.
+
+    The K_k are differences of images smoothed more and more (à trous, binomial filter) and first
+    and second derivatives at two of these scales: flux scale, width, shift, shape.
+
+    Parameters
+    ----------
+    size : int
+        Side of the stamps, px.
+    planes : sequence of str
+        Which planes to make, of `PLANES`.
+    mask_radius : float
+        Radius of the centre that ``fit`` leaves out, px.
+    model_error : float
+        By which fraction of a pixel's flux a matched template may be off.
+    iterations : int
+        Solutions, each with weights from the one before.
+    outlier : float
+        Residual in σ that halves a pixel's weight.
+    margin : int
+        Rim that the fit leaves out, because flux from outside the stamp is missing there, px.
+
+    Raises
+    ------
+    UserError
+        If a plane is not known.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        planes: Sequence[str] = ("cross", "fit"),
+        mask_radius: float = 6.0,
+        model_error: float = 0.02,
+        iterations: int = 2,
+        outlier: float = 3.0,
+        margin: int = 4,
+    ) -> None:
+        super().__init__()
+        unknown = [plane for plane in planes if plane not in PLANES]
+        if unknown:
+            raise UserError(
+                f"model.network.matching is {list(planes)}; give some of {', '.join(PLANES)}"
+            )
+        self.planes = tuple(planes)
+        self.model_error = model_error
+        self.iterations = iterations
+        self.outlier = outlier
+        u = np.arange(size) - (size - 1) / 2
+        inside = np.abs(u) < size / 2 - margin
+        inside = (inside[:, None] & inside)[::_STEP, ::_STEP]
+        centre = (u[:, None] ** 2 + u**2 <= mask_radius**2)[::_STEP, ::_STEP]
+        y, x = np.broadcast_arrays(u[:, None] / size, u / size)
+        # Not weights: functions of the size, so that a network fits stamps of other sizes.
+        for name, values in {
+            "_fit_all": inside.ravel(),
+            "_fit": (inside & ~centre).ravel(),
+            "_plane": np.stack([np.ones_like(x), x, y]),
+            "_priors": np.array(_PRIORS).T,
+        }.items():
+            buffer = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+            self.register_buffer(name, buffer, persistent=False)
+
+    def forward(self, pair: Pair, variance: Tensor | None = None) -> list[Tensor]:
+        """The planes, each (n, S, S), in units of the sky's noise.
+
+        Parameters
+        ----------
+        pair : Pair
+            From `common_psf`.
+        variance : Tensor (n, S, S), optional
+            Variance of each pixel in units of the sky's.
+        """
+        made = []
+        basis = None
+        for plane in self.planes:
+            if plane == "cross":
+                # Each image's sky was taken off, but the broader PSF lifts the median more.
+                difference = pair.search - pair.template
+                made.append(difference - median(difference.flatten(1)[:, ::2])[:, None, None])
+                continue
+            if basis is None:
+                basis = self._basis(pair.template)
+            made.append(self._solve(pair, basis, getattr(self, f"_{plane}"), variance)[1])
+        return made
+
+    def kernel(self, pair: Pair, plane: str = "fit", size: int = 25) -> Tensor:
+        """Pictures of the fitted kernels, (n, size, size): what is to be looked at.
+
+        It acts on the template after its convolution with the search image's PSF, so with two
+        true PSFs and a perfect registration it is a single pixel of height 1.
+        """
+        mask = getattr(self, f"_{plane}")
+        coefficients = self._solve(pair, self._basis(pair.template), mask, None)[0]
+        point = pair.template.new_zeros(1, size, size)
+        point[:, size // 2, size // 2] = 1
+        parts = _kernel_parts(point).flatten(2)
+        return (coefficients[:, :_N_KERNEL, None] * parts).sum(1).reshape(-1, size, size)
+
+    def _basis(self, template: Tensor) -> Tensor:
+        return torch.cat(
+            [_kernel_parts(template), self._plane.expand(template.shape[0], -1, -1, -1)], 1
+        )
+
+    def _solve(
+        self, pair: Pair, basis: Tensor, mask: Tensor, variance: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Coefficients (n, k) and residuals (n, S, S)."""
+        start, tight, wide = self._priors
+        known = pair.known[:, None]
+        sure = torch.cat([pair.scaled[:, None], known.expand(-1, start.shape[0] - 1)], 1)
+        precision = (tight * sure + wide * (1 - sure)) ** -2
+        # The fit is for what the start leaves, so that the prior is round zero.
+        target = (pair.search - pair.template)[:, None]
+        noise = 1.0 if variance is None else variance.clamp(min=1)
+        noise = noise + (self.model_error * pair.template) ** 2
+        few, goal, noise = (
+            image[..., ::_STEP, ::_STEP].flatten(-2) for image in (basis, target, noise)
+        )
+        goal = goal[:, 0]
+        weight = mask * (_STEP**2 * pair.density).clamp(max=1)[:, None] / noise
+        coefficients = torch.zeros_like(precision)
+        left = goal * known  # with unknown PSFs, the start says nothing about outliers
+        for _ in range(self.iterations):
+            robust = 1 / (1 + left**2 / noise / self.outlier**2)
+            weighted = few * (weight * robust)[:, None]
+            matrix = weighted @ few.transpose(1, 2) + torch.diag_embed(precision)
+            coefficients = _solve_positive(matrix, weighted @ goal[:, :, None])
+            left = goal - (coefficients[:, None] @ few)[:, 0]
+        residual = target.flatten(2) - coefficients[:, None] @ basis.flatten(2)
+        return coefficients + start, residual.reshape(pair.search.shape)
+
+
+def common_psf(
+    search: Tensor,
+    template: Tensor,
+    noise: tuple[Tensor, Tensor],
+    psfs: Tensor,
+    known: Tensor,
+    scaled: Tensor,
+) -> Pair:
+    """Convolve each image with the other's PSF, and divide by the noise of their difference.
+
+    Parameters
+    ----------
+    search, template : Tensor (n, S, S)
+        Without their sky, on one flux scale.
+    noise : (Tensor (n,), Tensor (n,))
+        Standard deviation of their skies.
+    psfs : Tensor (n, 2, P, P)
+        Of search and template.
+    known, scaled : Tensor (n,)
+        1 where `psfs` are theirs and the flux scale is one, else 0.
+    """
+    n = search.shape[0]
+    both = convolve(torch.cat([search, template]), torch.cat([psfs[:, 1], psfs[:, 0]]))
+    square = psfs.square().sum((-2, -1))
+    variance = noise[0] ** 2 * square[:, 1] + noise[1] ** 2 * square[:, 0]
+    sigma = variance.clamp(min=1e-30).sqrt()[:, None, None]
+    return Pair(both[:n] / sigma, both[n:] / sigma, known, scaled, square.amin(1))
+
+
+def _kernel_parts(image: Tensor) -> Tensor:
+    """The image convolved with each K_k, (n, k, S, S)."""
+    levels = [image[:, None]]
+    for step in range(_LEVELS - 1):
+        levels.append(_smooth(levels[-1], 2**step))
+    parts = [levels[0], *(b - a for a, b in pairwise(levels))]
+    for level in _DERIVATIVES:
+        x = F.pad(levels[level], (1, 1, 1, 1), mode="replicate")
+        middle = x[..., 1:-1, 1:-1]
+        left, right = x[..., 1:-1, :-2], x[..., 1:-1, 2:]
+        up, down = x[..., :-2, 1:-1], x[..., 2:, 1:-1]
+        across, along = left + right - 2 * middle, up + down - 2 * middle
+        diagonal = x[..., 2:, 2:] + x[..., :-2, :-2] - x[..., 2:, :-2] - x[..., :-2, 2:]
+        parts += [(right - left) / 2, (down - up) / 2, (across - along) / 2, diagonal / 4]
+    return torch.cat(parts, 1)
+
+
+def _smooth(image: Tensor, step: int) -> Tensor:
+    """Binomial filter 1-2-1 with holes, along both axes; its σ² is step²/2."""
+    x = F.pad(image, (step, step, step, step), mode="replicate")
+    x = x[..., step:-step, :] / 2 + (x[..., : -2 * step, :] + x[..., 2 * step :, :]) / 4
+    return x[..., step:-step] / 2 + (x[..., : -2 * step] + x[..., 2 * step :]) / 4
+
+
+def _solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve (n, k, k) positive definite systems for (n, k, 1) right sides by Gauss and Jordan.
+
+    Without pivots, which such systems do not need, and unrolled: an exported graph has nothing
+    but sums and products.
+    """
+    k = matrix.shape[-1]
+    scale = matrix.diagonal(dim1=1, dim2=2).rsqrt()
+    system = torch.cat(
+        [matrix * scale[:, :, None] * scale[:, None, :], right * scale[:, :, None]], 2
+    )
+    unit = torch.eye(k, device=matrix.device, dtype=matrix.dtype)
+    for j in range(k):
+        row = system[:, j : j + 1] / system[:, j : j + 1, j : j + 1]
+        system = system - (system[:, :, j : j + 1] - unit[:, j : j + 1]) * row
+    return system[:, :, k] * scale

@@ -1,0 +1,120 @@
+"""One network for both sides: with the difference image among its channels, or without."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rb.errors import UserError
+from rb.models.modern.pixelwise import PixelwiseTrunk
+from rb.models.modern.planes import InputPlanes
+from rb.models.modern.residual import ResidualTrunk
+from rb.stamps.augment import DIHEDRAL, turned
+
+_TRUNKS = {"residual": ResidualTrunk, "pixelwise": PixelwiseTrunk}
+
+
+class StampNetwork(nn.Module):
+    """Channels, matched planes and conditions to two logits.
+
+    Normalisation and matching are part of the network, so it is fed raw pixels.
+
+    Parameters
+    ----------
+    input_shape : (int, int, int)
+        Channels, height and width of the input, stacked in depth.
+    channels : sequence of str
+        Names of the channels.
+    side : sequence of str
+        Names of the side information that the network is called with.
+    matching : sequence of str
+        Planes of `rb.models.modern.matching.Matching` to add; none by default.
+    conditions : bool
+        Whether the network is told the widths of the two PSFs.
+    trunk : str
+        ``residual`` or ``pixelwise``.
+    width : int
+        Filters of the first stage.
+    hidden : int
+        Length of the embedding, the last hidden layer.
+    dropout : float
+        Rate after the embedding.
+    tta : bool
+        Average the probabilities over the eight turns and mirror images of a stamp, when the
+        network is evaluated; eight times the work of the trunk, while the planes are made once.
+    n_classes : int
+        Outputs. Class 0 is real, class 1 bogus.
+    n_side : int
+        Length of the side vector.
+    **planes : float
+        Further settings of `InputPlanes`.
+
+    Raises
+    ------
+    UserError
+        If the inputs do not suit, or the trunk is not known.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        channels: Sequence[str],
+        side: Sequence[str] = (),
+        matching: Sequence[str] = (),
+        conditions: bool = False,
+        trunk: str = "residual",
+        width: int = 24,
+        hidden: int = 64,
+        dropout: float = 0.2,
+        tta: bool = False,
+        n_classes: int = 2,
+        n_side: int = 0,
+        **planes: float,
+    ) -> None:
+        super().__init__()
+        if trunk not in _TRUNKS:
+            raise UserError(f"model.network.trunk is '{trunk}'; choose {' or '.join(_TRUNKS)}")
+        if bool(side) != bool(n_side):
+            raise UserError(
+                f"model.network.side is {list(side)}, but model.inputs.side gives {n_side} "
+                "numbers; give both the same names"
+            )
+        self.tta = tta
+        self.planes = InputPlanes(input_shape, channels, side, matching, conditions, **planes)
+        self.trunk = _TRUNKS[trunk](self.planes.names, self.planes.n_scalars, width)
+        self.hidden = nn.Sequential(nn.Linear(self.trunk.n_features, hidden), nn.ReLU())
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, n_classes))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor, side: Tensor | None = None) -> Tensor:
+        """Logits (n, n_classes) of raw stamps (n, C, S, S) and their side vectors (n, m)."""
+        return self.classify(*self.planes(x, side))
+
+    def classify(self, planes: Tensor, scalars: Tensor) -> Tensor:
+        """Logits of planes and scalars that `planes` made; they can be made once and kept."""
+        if self.training or not self.tta:
+            return self.head(self.features(planes, scalars))
+        logits = [
+            self.head(self.features(turned(planes, element), scalars)).log_softmax(1)
+            for element in DIHEDRAL
+        ]
+        return torch.stack(logits).logsumexp(0) - math.log(len(logits))
+
+    def features(self, planes: Tensor, scalars: Tensor) -> Tensor:
+        """The last hidden layer (n, hidden) for planes and scalars."""
+        planes = planes.contiguous(memory_format=torch.channels_last)
+        return self.hidden(self.trunk(planes, scalars))
+
+    def embed(self, x: Tensor, side: Tensor | None = None) -> Tensor:
+        """The last hidden layer (n, hidden): candidates that look alike lie close together."""
+        planes, scalars = self.planes(x, side)
+        if not self.tta:
+            return self.features(planes, scalars)
+        return torch.stack([self.features(turned(planes, e), scalars) for e in DIHEDRAL]).mean(0)
+
+    def kernel(self, x: Tensor, side: Tensor | None = None) -> Tensor:
+        """Pictures of the kernels that match template to search; see `InputPlanes.kernel`."""
+        return self.planes.kernel(x, side)

@@ -1,0 +1,123 @@
+"""Operations on stamps that torch lacks, or that exported graphs do not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def median(x: Tensor) -> Tensor:
+    """Lower median of each row, (n,) of (n, m)."""
+    if exporting():
+        # ONNX knows no median.
+        return x.topk((x.shape[1] + 1) // 2, largest=False).values[:, -1]
+    return x.median(1).values
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Inverse hyperbolic sine; torch.asinh is not vectorised on CPUs."""
+    return torch.sign(x) * torch.log(x.abs() + torch.sqrt(x**2 + 1))
+
+
+def convolve(images: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve each image with its own kernel; zeros are taken to lie outside.
+
+    In exported graphs the Fourier transforms are products with matrices, which every engine has.
+
+    Parameters
+    ----------
+    images : Tensor (n, S, S)
+    kernels : Tensor (n, P, P)
+        P odd; the kernel's centre is its middle pixel.
+
+    Returns
+    -------
+    Tensor (n, S, S)
+    """
+    size, width = images.shape[-1], kernels.shape[-1]
+    length = _fast_length(size + width // 2)
+    if exporting():
+        return _convolve_by_matrices(images, kernels, length)
+    spectrum = torch.fft.rfft2(images, (length, length))
+    spectrum = spectrum * torch.fft.rfft2(kernels, (length, length))
+    whole = torch.fft.irfft2(spectrum, (length, length))
+    inside = slice(width // 2, width // 2 + size)
+    return whole[:, inside, inside]
+
+
+def exporting() -> bool:
+    """Whether a graph is being exported, which is to hold nothing but common operations."""
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
+def _fast_length(least: int) -> int:
+    from scipy.fft import next_fast_len
+
+    while least % 2 or next_fast_len(least) != least:
+        least += 1
+    return least
+
+
+def _convolve_by_matrices(images: Tensor, kernels: Tensor, length: int) -> Tensor:
+    size, width = images.shape[-1], kernels.shape[-1]
+
+    def constant(matrix: np.ndarray) -> Tensor:
+        return torch.from_numpy(matrix).to(images)
+
+    def transform(x: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        rows, columns = _forward_matrices(x.shape[-1], offset, length)
+        half = x @ constant(columns)
+        k = half.shape[-1] // 2
+        stacked = torch.cat([half[..., :k], half[..., k:]], 1)
+        both = constant(rows) @ stacked
+        return both[:, :length], both[:, length:]
+
+    a_re, a_im = transform(images, 0)
+    b_re, b_im = transform(kernels, width // 2)
+    rows, columns = _backward_matrices(size, length)
+    product = torch.cat([a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re], 1)
+    both = constant(rows) @ product
+    return torch.cat([both[:, :size], both[:, size:]], 2) @ constant(columns)
+
+
+@lru_cache(maxsize=16)
+def _forward_matrices(size: int, offset: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    where = np.arange(size) - offset
+    angle = 2 * np.pi * np.outer(where, np.arange(length // 2 + 1)) / length
+    columns = np.concatenate([np.cos(angle), -np.sin(angle)], 1)
+    angle = 2 * np.pi * np.outer(np.arange(length), where) / length
+    rows = np.block([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return rows.astype(np.float32), columns.astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _backward_matrices(size: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    angle = 2 * np.pi * np.outer(np.arange(size), np.arange(length)) / length
+    rows = np.block([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / length
+    half = np.arange(length // 2 + 1)
+    # Every frequency but the first and the last stands for its mirror image too.
+    weight = np.where((half == 0) | (half == length // 2), 1.0, 2.0)[:, None] / length
+    angle = 2 * np.pi * np.outer(half, np.arange(size)) / length
+    columns = np.concatenate([weight * np.cos(angle), -weight * np.sin(angle)], 0)
+    return rows.astype(np.float32), columns.astype(np.float32)
+
+
+@contextmanager
+def full_precision(device: str) -> Iterator[None]:
+    """Neither TF32 nor autocast: a star's wings are a thousandth of its core."""
+    if device != "cuda":
+        with torch.autocast(device, enabled=False):
+            yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
