@@ -19,8 +19,8 @@ def load(what: str | os.PathLike[str], runs: str | os.PathLike[str] | None = Non
     Parameters
     ----------
     what : str or path
-        A file (.ckpt or .skops of `train.py`, or Keras .h5), or the ID, the start of an ID, or
-        the name of a run.
+        A file (.ckpt or .skops of `train.py`, .onnx of `rb export`, or Keras .h5), or the ID, the
+        start of an ID, or the name of a run.
     runs : path, optional
         Folder that the runs are in; `mlruns/` of the project by default. With
         `MLFLOW_TRACKING_URI` in the environment they are on that server.
@@ -37,6 +37,13 @@ def load(what: str | os.PathLike[str], runs: str | os.PathLike[str] | None = Non
         If there is no such model, or `what` names several.
     """
     # Here, so that `import rb` and the command lines' help stay quick.
-    from rb.evaluation.choose import load
+    from rb.models.files import model_file
 
-    return load(what, runs)
+    file = model_file(what)
+    if file is not None:
+        from rb.scoring.load import load_scorer
+
+        return load_scorer(file)
+    from rb.evaluation.choose import load_run
+
+    return load_run(os.fspath(what), runs)

@@ -38,7 +38,8 @@ def load_file(path: str | os.PathLike[str], cache: Path | None = None) -> Scorer
     Parameters
     ----------
     path : path
-        A checkpoint or forest of `train.py`, or a Keras file; told apart by the end of the name.
+        A checkpoint or forest of `train.py`, what `rb export` wrote, or a Keras file; told apart
+        by the end of the name.
     cache : path, optional
         Folder where a scorer may keep what is slow to compute, such as features of stamps.
 

@@ -13,7 +13,9 @@ Edges
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +47,9 @@ def decode_cutout(data: object) -> np.ndarray:
 
     Parameters
     ----------
-    data : bytes
+    data : bytes, or list
         A whole FITS file; the first 2-D image in it counts (degenerate further axes and
-        extensions are understood, scaling keywords applied).
+        extensions are understood, scaling keywords applied). Or the numbers themselves.
 
     Returns
     -------
@@ -59,6 +61,8 @@ def decode_cutout(data: object) -> np.ndarray:
     CutoutError
         If the bytes are no such image, are truncated, or promise more than `MAX_BYTES`.
     """
+    if isinstance(data, list):
+        return _table_cell(data)
     if not isinstance(data, bytes | bytearray | memoryview):
         raise CutoutError("cutout is not bytes", type(data).__name__)
     raw = bytes(data)
@@ -69,6 +73,21 @@ def decode_cutout(data: object) -> np.ndarray:
         raise CutoutError(f"cutout {error.reason}", error.detail) from error
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = np.array(image, dtype=np.float32)
+    pixels[~np.isfinite(pixels)] = np.nan
+    return pixels
+
+
+def _table_cell(data: list[Any]) -> np.ndarray:
+    """Pixels of a table's cell: rows of numbers, or all numbers of a square one after another."""
+    try:
+        pixels = np.array(data, dtype=np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise CutoutError("cutout is no image", "lists of other things than numbers") from None
+    if pixels.ndim == 1:
+        side = math.isqrt(len(pixels))
+        pixels = pixels.reshape(side, side) if side * side == len(pixels) else pixels
+    if pixels.ndim != 2 or not 1 <= min(pixels.shape) <= max(pixels.shape) <= MAX_SIDE:
+        raise CutoutError("cutout is no image", f"numbers of shape {pixels.shape}")
     pixels[~np.isfinite(pixels)] = np.nan
     return pixels
 

@@ -85,11 +85,11 @@ def identifiers(packet: Packet) -> tuple[int | str | None, str | None]:
     Returns
     -------
     candid : int or str or None
-        ``candid``, ``diaSourceId`` or ``alertId``; None if the packet has none.
+        ``candid``, ``diaSourceId``, ``alertId`` or ``id``; None if the packet has none.
     object_id : str or None
         ``objectId``, ``diaObjectId``, ``ssObjectId`` or ``oid``.
     """
-    candid = _first(packet.fields, ("candid", "diasourceid", "alertid"))
+    candid = _first(packet.fields, ("candid", "diasourceid", "alertid", "id"))
     if isinstance(candid, bool | float) or candid == "":
         candid = None
     if isinstance(candid, int) and not -(2**63) <= candid < 2**63:

@@ -2,7 +2,8 @@
 
 What a file is, is decided by its first bytes and its schema, never by its name. A packet's
 cutouts are found by their keys, in any spelling: ``cutoutScience``, ``cutout_science``,
-``cutoutscience``; as bytes (Rubin, Palomar Gattini-IR, WINTER), as a record with ``stampData``
+``cutoutscience``, or ``srch`` in a table; as bytes (Rubin, Palomar Gattini-IR, WINTER), as a
+record with ``stampData``
 (ZTF, Fink), as columns ``cutoutScience_stampData``, or together in a record ``stamps`` with
 ``science``, ``template`` and ``difference`` (ALeRCE). Measurements come from the record
 ``candidate`` or ``diaSource``, and from the packet itself.
@@ -132,7 +133,8 @@ def to_packet(record: Mapping[str, Any], schema_name: str = "") -> Packet:
 def has_cutouts(names: Iterable[str]) -> bool:
     """Tell whether a schema with fields `names` is that of an alert with images."""
     keys = {key(name).removesuffix("stampdata") for name in names}
-    return "stamps" in keys or any(k in keys for known in CUTOUTS.values() for k in known)
+    known = {k for known in CUTOUTS.values() for k in known}
+    return "stamps" in keys or bool(known & keys) or len(CUTOUTS.keys() & keys) > 1
 
 
 def _cutouts(named: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +155,9 @@ def _cutouts(named: dict[str, Any]) -> dict[str, Any]:
             if value:  # neither null nor empty
                 found[channel] = value
                 break
+        else:
+            if isinstance(named.get(channel), bytes | list):
+                found[channel] = named[channel]
     return found
 
 
@@ -238,10 +243,15 @@ def _read_group(
 
 
 def _single_columns(parquet: Any) -> list[str]:
-    """Paths of the columns that are not lists; an alert's history is most of its values."""
+    """Paths of the columns that are cutouts or not lists; an alert's history is most of it."""
     schema = parquet.schema
     columns = [schema.column(i) for i in range(len(schema))]
-    return [c.path for c in columns if c.max_repetition_level == 0]
+    images = {*CUTOUTS, *(name for names in CUTOUTS.values() for name in names)}
+    return [
+        c.path
+        for c in columns
+        if c.max_repetition_level == 0 or key(c.path.partition(".")[0]) in images
+    ]
 
 
 def _one_line(error: BaseException) -> str:
