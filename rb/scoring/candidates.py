@@ -158,6 +158,9 @@ class ArraySource:
                 f"of shape {want}: diff, srch, tmpl"
             )
 
+        if not shape[0]:
+            raise UserError(f"{self.path}: holds no stamps; give the candidates to be scored")
+
     @property
     def _array(self) -> np.ndarray:
         try:

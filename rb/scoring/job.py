@@ -136,6 +136,10 @@ class ScoreJob:
                 self._begin(overwrite)
                 summary = self._score(progress)
                 self._join()
+            except UserError:
+                if not self._part(0).exists():  # the next attempt would end the same way
+                    shutil.rmtree(self._work, ignore_errors=True)
+                raise
             except OSError as error:
                 raise UserError(
                     f"{error.filename or self._out}: {error.strerror or error}; run the same "
