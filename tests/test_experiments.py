@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import numpy as np
 import pytest
 from command_lines import run, run_here
 from hydra import compose, initialize_config_dir
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from toys import REPOSITORY
 
 from rb.config import check_training, config_digest, register_resolvers, resolved
+from rb.stamps.splits import make_split
 
 # Table 10 of the paper: kernels of the three convolutions, batch size.
 TABLE_10 = [
@@ -21,7 +23,7 @@ TABLE_10 = [
     (15, 5, 3, 100), (15, 5, 3, 200), (15, 5, 5, 100), (15, 5, 5, 200),
 ]  # fmt: skip
 EXPERIMENTS = sorted(f.stem for f in (REPOSITORY / "conf/experiment").glob("*.yaml"))
-SWEPT = [name for name in EXPERIMENTS if name != "demo"]
+SWEPT = [name for name in EXPERIMENTS if name not in ("demo", "nodia")]  # the paper's
 
 
 def composed(*overrides: str, with_hydra: bool = False):
@@ -69,7 +71,8 @@ def test_the_third_row_of_table_10_is_table_4_with_smaller_batches():
     assert composed("experiment=table10", "size=small")["model"]["network"] == plain
 
 
-@pytest.mark.parametrize("name", SWEPT)
+# The study of networks without difference images is not the paper's, and has its own sizes.
+@pytest.mark.parametrize("name", [name for name in SWEPT if name != "nodia"])
 def test_full_size_is_the_papers(name):
     config = composed(f"experiment={name}", "data.root=.")
     assert [config["split"][k] for k in ("train", "val", "test")] == [80_000, 20_000, 20_000]
@@ -77,6 +80,27 @@ def test_full_size_is_the_papers(name):
     assert config["trainer"]["optimizer"] == {"_target_": "torch.optim.SGD", "lr": 0.01}
     assert config["trainer"]["patience"] == (None if name == "longer" else 100)
     check_training(config)
+
+
+def test_the_study_without_difference_images_is_one_recipe_and_one_test_set():
+    jobs = [
+        composed("experiment=nodia", f"model={model}", f"vary.row={row}")
+        for model in ("dia_modern", "nodia_matched", "nodia_pixelwise")
+        for row in ("[60000,25]", "[5000,87]")
+    ]
+    for job in jobs:
+        check_training(job)
+        epochs = 25 if job["split"]["train"] == 60_000 else 87
+        assert job["trainer"] == jobs[0]["trainer"] | {
+            "max_epochs": epochs, "scheduler": jobs[0]["trainer"]["scheduler"]
+            | {"total_steps": epochs},
+        }  # fmt: skip
+        assert (job["split"]["by"], job["split"]["test"]) == ("group", 20_000)
+    labels, groups = np.arange(300) % 2, np.arange(300) // 5
+    sizes = {"by": "group", "seed": 1, "val": 30, "test": 60}
+    large, small = (make_split(labels, groups, train=n, **sizes) for n in (200, 50))
+    np.testing.assert_array_equal(large.test, small.test)
+    assert set(small.train) <= set(large.train)
 
 
 def test_small_size_has_at_least_20000_simulated_candidates():
@@ -105,7 +129,7 @@ def test_every_setting_has_a_comment():
 @pytest.mark.parametrize("name", SWEPT)
 def test_each_experiment_runs_at_toy_size(name, toy_root, monkeypatch, as_before):
     few = {"table10_grid": ["vary.grid=[[5,7],[3],[3],[100]]"]}.get(name, [])
-    if name == "premade":
+    if name == "backbones":
         pytest.importorskip("timm")
     words = [f"experiment={name}", "size=toy", f"paths.root={toy_root}", *few]
     assert run_here(monkeypatch, "train.py", *words) == 0
@@ -119,7 +143,7 @@ def test_each_experiment_runs_at_toy_size(name, toy_root, monkeypatch, as_before
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["jobs/failed"] == 0
     wanted = {
-        "paper": 2, "stacking": 4, "richer": 5, "premade": 3, "longer": 3, "scalings": 6,
+        "paper": 2, "stacking": 4, "richer": 5, "backbones": 3, "longer": 3, "scalings": 6,
         "folds": 6, "table10": 19, "table10_grid": 2, "table10_random": 2,
     }[name]  # fmt: skip
     assert parent.data.metrics["jobs/finished"] == wanted
@@ -132,5 +156,5 @@ def toy_root(tmp_path_factory):
 
 
 def test_the_experiments_are_known_here():
-    assert {"paper", "table10", "folds", "stacking", "richer", "premade"} <= set(SWEPT)
+    assert {"paper", "table10", "folds", "stacking", "richer", "backbones"} <= set(SWEPT)
     assert OmegaConf.load(REPOSITORY / "conf/size/toy.yaml").size.name == "toy"

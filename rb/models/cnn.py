@@ -87,8 +87,8 @@ class StampCNN(nn.Module):
         """Last hidden layer (N, E) of prepared stamps (N, C, H, W)."""
         x = x.contiguous(memory_format=torch.channels_last)
         first, pool = self.layers[0], self.layers[1]
-        if x.device.type == "cpu" and _faster_at_once(first, pool):
-            return self.layers[2:-1](conv_max_pool(first, pool.kernel_size, x))
+        if x.device.type == "cpu" and isinstance(first, nn.Conv2d) and _at_once(first, pool):
+            return self.layers[2:-1](conv_max_pool(first, int(pool.kernel_size), x))  # type: ignore[arg-type]
         return self.layers[:-1](x)
 
     def classify(self, embedding: Tensor) -> Tensor:
@@ -96,13 +96,12 @@ class StampCNN(nn.Module):
         return self.layers[-1](embedding)
 
 
-def _faster_at_once(first: nn.Module, pool: nn.Module) -> bool:
+def _at_once(first: nn.Conv2d, pool: nn.Module) -> bool:
     """Whether `conv_max_pool` is the faster way, and nobody watches the two modules."""
     return (
-        isinstance(first, nn.Conv2d)
-        and isinstance(pool, nn.MaxPool2d)
+        isinstance(pool, nn.MaxPool2d)
         and first.padding != "same"
-        and first.out_channels * pool.kernel_size**2 <= _FILTERS_AT_ONCE
+        and first.out_channels * int(pool.kernel_size) ** 2 <= _FILTERS_AT_ONCE  # type: ignore[arg-type]
         and not (first._forward_hooks or pool._forward_hooks)
         and not torch.onnx.is_in_onnx_export()
     )

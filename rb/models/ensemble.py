@@ -47,7 +47,8 @@ class Ensemble(nn.Module):
 
     def embed(self, *inputs: Tensor) -> Tensor:
         """The members' last hidden layers, side by side."""
-        return torch.cat([member.embed(*inputs) for member in self.members], 1)
+        members: Any = self.members
+        return torch.cat([member.embed(*inputs) for member in members], 1)
 
 
 def combine(

@@ -214,12 +214,12 @@ def longer_part(runs: PaperRuns, found: Experiment, topic: Topic) -> Part:
 
 @part(
     Topic(
-        "premade",
+        "backbones",
         "Table 5: VGG16 and ResNet50-V2",
         f"On 51x51x3 VGG16 came to {share(BACKBONES['vgg16'])}, overfitting after about 20 epochs, "
         f"ResNet50-V2 to {share(BACKBONES['resnet50v2'])}, overfitting all along; the paper's own "
         f"DIA network has {share(TABLE_1['dia'].test, TABLE_1['dia'].test_error)}.",
-        "premade",
+        "backbones",
         "Pre-made networks (Table 5)",
         ", ".join(f"{BACKBONE_NAMES[k]} {share(v)}" for k, v in BACKBONES.items()),
     )

@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 
+from rb.errors import UserError
 from rb.evaluation.results import unique_names
 from rb.figures.style import save_figure
 from rb.io.files import safe_name
@@ -29,6 +30,10 @@ def new_folder(reports: Path) -> Path:
     while folder.exists():
         number += 1
         folder = reports / f"{stamp}-{number}"
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{reports}: {error.strerror}; give report=FOLDER elsewhere") from error
     return folder
 
 

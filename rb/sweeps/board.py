@@ -47,7 +47,7 @@ class SweepBoard:
         self._started = time.monotonic()
         self._rows: list[Row] = look()
         self._at_start = {r.run_id for r in self._rows if r.done}
-        self._told = {(r.run_id, r.state) for r in self._rows if r.ended}
+        self._reported = {(r.run_id, r.state) for r in self._rows if r.ended}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="sweep board")
@@ -85,8 +85,8 @@ class SweepBoard:
         """Look at the store now."""
         with self._lock:
             self._rows = self._look()
-            news = [r for r in self._rows if r.ended and (r.run_id, r.state) not in self._told]
-            self._told |= {(r.run_id, r.state) for r in news}
+            news = [r for r in self._rows if r.ended and (r.run_id, r.state) not in self._reported]
+            self._reported |= {(r.run_id, r.state) for r in news}
         if self._live is None:
             for row in news:
                 self.console.print(self._line(row))
@@ -103,12 +103,12 @@ class SweepBoard:
 
     def _line(self, row: Row) -> str:
         ended = sum(r.ended for r in self._rows)
-        told = f"sweep {ended}/{self._total or '?'}  {row.name}: {row.state}"
+        line = f"sweep {ended}/{self._total or '?'}  {row.name}: {row.state}"
         if row.state == "failed":
-            told += f" ({row.error.splitlines()[0] if row.error else 'no reason known'})"
+            line += f" ({row.error.splitlines()[0] if row.error else 'no reason known'})"
         else:
-            told += f", best val/acc {text(row.best, '.4f')}"
-        return f"{told} │ {self._time()}"
+            line += f", best val/acc {text(row.best, '.4f')}"
+        return f"{line} │ {self._time()}"
 
     def summary(self, estimate: bool = True) -> str:
         """Numbers of jobs by state, the best so far, and the time, in one line."""

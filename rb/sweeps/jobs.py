@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SILENCE = 1800
 """Seconds without a sign of life after which a run on another machine counts as dead."""
 
-NEW, REUSED, TAKEN_UP = "trained", "reused", "taken up"
+NEW, REUSED, RESUMED = "trained", "reused", "resumed"
 """How a job of a sweep came by its result."""
 
 _WAIT = 5.0  # seconds between two looks at a run that another process is training
@@ -118,7 +118,7 @@ def _result(job: _Job) -> float:
         if cut is not None:
             from rb.training.job import resume
 
-            TrackedRun(job.tracking, cut.info.run_id).tag(job.tag(TAKEN_UP))
+            TrackedRun(job.tracking, cut.info.run_id).tag(job.tag(RESUMED))
             return resume(job.settings | {"run": cut.info.run_id}, [], console)
     from rb.training.job import train
 
@@ -136,7 +136,7 @@ def _earlier(job: _Job, digest: str, data: str) -> tuple[Run | None, Run | None]
     """The run that has done this job, or one that was cut short while doing it."""
     from rb.tracking import PROCESS_TAG, Process
 
-    told = False
+    announced = False
     while True:
         runs = _same(job.tracking, digest, data)
         done = [r for r in runs if r.info.status == "FINISHED" and _has_result(r)]
@@ -145,7 +145,7 @@ def _earlier(job: _Job, digest: str, data: str) -> tuple[Run | None, Run | None]
         busy = [r for r in runs if r.info.status == "RUNNING" and is_going_on(job.tracking, r)]
         if not busy:
             break
-        if not told:
+        if not announced:
             run = busy[0]
             process = Process.parse(run.data.tags.get(PROCESS_TAG))
             print(
@@ -153,7 +153,7 @@ def _earlier(job: _Job, digest: str, data: str) -> tuple[Run | None, Run | None]
                 f"(process {process})",
                 file=sys.stderr,
             )
-            told = True
+            announced = True
         time.sleep(_WAIT)
     ours = [r for r in runs if _can_go_on(r)]
     return None, ours[0] if ours else None

@@ -129,7 +129,7 @@ class SweepParent(Callback):
         self._board.start()
 
     def _earlier(self, key: str) -> Run | None:
-        """The parent run of the same sweep to be taken up; a finished one is shown instead."""
+        """The parent run of the same sweep to go on with; a finished one is shown instead."""
         from rb.sweeps.table import rows_of
         from rb.tracking import KIND_TAG, PROCESS_TAG, Process, is_alive
 
@@ -209,14 +209,12 @@ class SweepParent(Callback):
     def _reap(self, all_of_them: bool = False) -> None:
         """Jobs whose process is gone did not end by themselves: say so."""
         from rb.sweeps.jobs import is_going_on
-        from rb.tracking import STATE_TAG, TrackedRun
 
         for run in self._tracking.runs(parent=self._run.run_id):
             if run.info.status == "RUNNING" and (
                 all_of_them or not is_going_on(self._tracking, run)
             ):
-                TrackedRun(self._tracking, run.info.run_id).tag({STATE_TAG: "interrupted"})
-                self._tracking.client.set_terminated(run.info.run_id, "KILLED")
+                self._tracking.close(run.info.run_id, "interrupted")
 
     def _close(self, error: BaseException | None) -> None:
         from rb.tracking import PARENT_VARIABLE
@@ -230,8 +228,8 @@ class SweepParent(Callback):
 def _name(experiment: str | None, size: DictConfig | None, keys: dict[str, str]) -> str:
     if experiment:
         return f"{experiment} ({size['name']})" if size else experiment
-    told = " ".join(f"{key}={values}" for key, values in keys.items()) or "one job"
-    return "sweep: " + (told if len(told) <= 120 else told[:119] + "…")
+    text = " ".join(f"{key}={values}" for key, values in keys.items()) or "one job"
+    return "sweep: " + (text if len(text) <= 120 else text[:119] + "…")
 
 
 def _failed(rows: list[Row], total: int | None) -> bool:

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from rb.errors import UserError
 from rb.tracking.client import TrackingError
@@ -90,7 +91,7 @@ def mend_places(folder: Path, experiment_id: str) -> None:
             "select artifact_location from experiments where experiment_id = ?", [experiment_id]
         ).fetchone()
         old = (found or [None])[0]
-        if not old or old == place or _same(old, folder / "artifacts"):
+        if not old or old == place or _is_below(old, folder):
             return
         tables = {name for (name,) in opened.execute("select name from sqlite_master")}
         for table, column in _PLACES.items():
@@ -143,11 +144,10 @@ def _lock(file: Path, timeout: float) -> BaseFileLock:
     return FileLock(file, timeout=timeout)
 
 
-def _same(uri: str, folder: Path) -> bool:
-    from urllib.parse import unquote, urlsplit
-
-    place = unquote(urlsplit(uri).path)
-    return os.path.isdir(place) and folder.is_dir() and os.path.samefile(place, folder)
+def _is_below(uri: str, folder: Path) -> bool:
+    """Whether a place of artifacts is in `folder`, by whatever name."""
+    above = Path(unquote(urlsplit(uri).path)).parent
+    return above.is_dir() and os.path.samefile(above, folder)
 
 
 @cache

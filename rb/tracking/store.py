@@ -39,6 +39,8 @@ from rb.tracking.tracked_run import LONGEST, TrackedRun
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
 TIMEOUT_S = 10.0
 """Seconds that a server may take to answer, where no setting says otherwise."""
 
@@ -140,12 +142,11 @@ class Tracking:
                 continue
             if self.is_locked(run.info.run_id):  # another container called like this machine
                 continue
-            tracked = TrackedRun(self, run.info.run_id)
-            if run.data.tags.get(KIND_TAG) == "training" and SAVED_CONFIG_TAG not in run.data.tags:
-                tracked.tag({ERROR_TAG: "killed before its settings were recorded"})
-                self._end(tracked, "failed", "FAILED")
-            else:
-                self._end(tracked, "interrupted", "KILLED")
+            tags, state = run.data.tags, "interrupted"
+            if tags.get(KIND_TAG) == "training" and SAVED_CONFIG_TAG not in tags:
+                state, reason = "failed", "killed before its settings were recorded"
+                self.client.set_tag(run.info.run_id, ERROR_TAG, reason)
+            self.close(run.info.run_id, state)
 
     def find(self, run: str) -> Run:
         """The run with this ID, start of an ID, or name (the newest of that name).
@@ -305,16 +306,16 @@ class Tracking:
         go_on = f"python train.py run={run.run_id[:8]}"
         try:
             yield
-            self._end(run, "finished", "FINISHED")
+            self.close(run.run_id, "finished")
         except (Interrupted, KeyboardInterrupt, SystemExit):
             with suppress(TrackingError):
-                self._end(run, "interrupted", "KILLED")
+                self.close(run.run_id, "interrupted")
             if kind == "training" and PARENT_VARIABLE not in os.environ:
                 print(f"go on with: {go_on}", file=sys.stderr)
             raise
         except TrackingError as error:
             with suppress(TrackingError):
-                self._end(run, "interrupted", "KILLED")
+                self.close(run.run_id, "interrupted")
             if kind != "training":
                 raise
             raise TrackingError(
@@ -324,12 +325,13 @@ class Tracking:
         except BaseException as error:
             with suppress(TrackingError):
                 run.tag({ERROR_TAG: str(error)[:LONGEST] or type(error).__name__})
-                self._end(run, "failed", "FAILED")
+                self.close(run.run_id, "failed")
             raise
 
-    def _end(self, run: TrackedRun, state: str, status: str) -> None:
-        run.tag({STATE_TAG: state})
-        self.client.set_terminated(run.run_id, status)
+    def close(self, run_id: str, state: str) -> None:
+        """End a run as ``finished``, ``failed`` or ``interrupted``."""
+        self.client.set_tag(run_id, STATE_TAG, state)
+        self.client.set_terminated(run_id, _STATUS[state])
 
 
 def open_tracking(config: Mapping[str, Any]) -> Tracking:

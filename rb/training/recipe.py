@@ -52,8 +52,9 @@ class ModernClassifier(Classifier):
 
     def on_fit_start(self) -> None:
         """Validate stamps as they are: turned eight times, they would cost as much as training."""
-        if hasattr(self.network, "tta"):
-            self.network.tta = False
+        network: Any = self.network
+        if hasattr(network, "tta"):
+            network.tta = False
 
 
 class AveragedWeights(WeightAveraging):

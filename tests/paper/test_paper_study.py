@@ -97,7 +97,7 @@ def test_the_page_of_two_networks(whole):
     assert contents == anchors
     assert {"s-overview", "s-table-1", "s-figure-7", "s-figure-14", "s-table-10"} <= set(anchors)
     # What does not exist says how to make it.
-    for experiment in ("folds", "table10", "richer", "longer", "premade", "scalings"):
+    for experiment in ("folds", "table10", "richer", "longer", "backbones", "scalings"):
         assert f"<code>python train.py experiment={experiment} size=small</code>" in page
     assert "<code>python evaluate.py study=labels</code>" in page
 
@@ -228,7 +228,7 @@ def recorded(tmp_path_factory):
              for n in (144, 36, 72)],
         )  # fmt: skip
         record(
-            tracking, "premade", "small",
+            tracking, "backbones", "small",
             [({"model.name": m, "n_test": 1000, "n_val": 10, "n_train": 10}, result(a))
              for m, a in (("dia", 0.97), ("vgg16", 0.961), ("resnet50v2", 0.94))],
             kind="dia",
@@ -283,9 +283,9 @@ def test_variants_are_told_apart_by_what_they_are(simulated):
     longer = only_table(simulated["longer"])
     assert longer["trained"].tolist() == ["36 epochs", "72 epochs", "144 epochs"]
     assert longer["best epoch, from 0"].tolist() == ["34", "70", "142"]
-    premade = only_table(simulated["premade"])
-    assert premade["network"].tolist() == ["dia (the paper's)", "VGG16", "ResNet50-V2"]
-    assert premade["paper (DES)"].tolist() == ["96.1 %", "96.03 %", "94.16 %"]
+    backbones = only_table(simulated["backbones"])
+    assert backbones["network"].tolist() == ["dia (the paper's)", "VGG16", "ResNet50-V2"]
+    assert backbones["paper (DES)"].tolist() == ["96.1 %", "96.03 %", "94.16 %"]
     scalings = only_table(simulated["scalings"])
     assert scalings["scaling"].tolist() == ["three_sigma", "standardise"]
 

@@ -105,14 +105,14 @@ def test_models_without_derivatives_are_left_out(project, monkeypatch):
     whole = scoring.score_runs
 
     class Forest:
-        """Has no network."""
+        network = None
 
     def with_a_forest(config, tracking, console):
         from dataclasses import replace
 
         (one,) = whole(config, tracking, console)
-        forest = replace(one.candidate, model=Forest())
-        return [replace(one, candidate=forest, result=replace(one.result, name="trees"))]
+        forest = replace(one.chosen, model=Forest())
+        return [replace(one, chosen=forest, result=replace(one.result, name="trees"))]
 
     monkeypatch.setattr(saliency, "score_runs", with_a_forest)
     with pytest.raises(UserError, match="none of them is a network"):

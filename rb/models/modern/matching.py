@@ -98,6 +98,9 @@ class Matching(nn.Module):
         If a plane is not known.
     """
 
+    _plane: Tensor
+    _priors: Tensor
+
     def __init__(
         self,
         size: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class StampNetwork(nn.Module):
         Outputs. Class 0 is real, class 1 bogus.
     n_side : int
         Length of the side vector.
-    **planes : float
+    **planes
         Further settings of `InputPlanes`.
 
     Raises
@@ -72,7 +73,7 @@ class StampNetwork(nn.Module):
         tta: bool = False,
         n_classes: int = 2,
         n_side: int = 0,
-        **planes: float,
+        **planes: Any,
     ) -> None:
         super().__init__()
         if trunk not in _TRUNKS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class InputPlanes(nn.Module):
         Whether the widths of the two PSFs are among the scalars.
     psf_size : int
         Side of PSFs that are made of a FWHM, px, odd.
-    **match : float
+    **match
         Further settings of `Matching`.
 
     Attributes
@@ -53,6 +54,8 @@ class InputPlanes(nn.Module):
         If the inputs do not suit.
     """
 
+    _centre: Tensor
+
     def __init__(
         self,
         input_shape: Sequence[int],
@@ -61,7 +64,7 @@ class InputPlanes(nn.Module):
         matching: Sequence[str] = (),
         conditions: bool = False,
         psf_size: int = 21,
-        **match: float,
+        **match: Any,
     ) -> None:
         super().__init__()
         count, height, width = input_shape

@@ -49,15 +49,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
+        last = nn.BatchNorm2d(n_out)
+        nn.init.zeros_(last.weight)  # start as if the block were not there
         self.convolutions = nn.Sequential(
             nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
             nn.BatchNorm2d(n_out),
             nn.ReLU(),
             nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(n_out),
+            last,
         )
-        # Start as if the block were not there.
-        nn.init.zeros_(self.convolutions[4].weight)
         self.around: nn.Module = nn.Identity()
         if n_in != n_out:
             self.around = nn.Sequential(

@@ -139,6 +139,7 @@ def _shaken(network):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nodia_matched", "nodia_pixelwise"])
 def test_an_exported_graph_says_the_same(name, tmp_path):
+    pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
     network, inputs = of_config(name, tta=False)
     network = _shaken(network).eval()
