@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rb.errors import UserError
 from rb.version import __version__
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def load(
     Parameters
     ----------
     what : str or path
-        A file (.ckpt or .skops of `train.py`, or Keras .h5), or the ID, the start of an ID, or
-        the name of a run.
+        A file (.ckpt or .skops of `train.py`, .onnx of `rb export`, or Keras .h5), or the ID, the
+        start of an ID, or the name of a run.
     runs : path, optional
         Folder that the runs are in; `mlruns/` of the project by default. With
         `MLFLOW_TRACKING_URI` in the environment they are on that server.
@@ -47,6 +48,15 @@ def load(
         If there is no such model, or `what` names several.
     """
     # Here, so that `import rb` and the command lines' help stay quick.
-    from rb.evaluation.choose import load
+    from rb.models.files import model_file
 
-    return load(what, runs, inputs)
+    file = model_file(what)
+    if file is not None:
+        from rb.scoring.load import load_scorer
+
+        return load_scorer(file, inputs=inputs)
+    if inputs is not None:
+        raise UserError(f"{what} is no Keras file, and runs say themselves how they are fed")
+    from rb.evaluation.choose import load_run
+
+    return load_run(os.fspath(what), runs)

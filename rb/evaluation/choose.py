@@ -15,7 +15,8 @@ import pandas as pd
 from rb.config import project_root
 from rb.errors import UserError
 from rb.models.contract import Scorer
-from rb.models.files import load_file, model_file
+from rb.models.files import model_file
+from rb.scoring.load import load_scorer
 from rb.tracking import PARENT_TAG, STATE_TAG, SWEEP_TAG, Tracking
 
 if TYPE_CHECKING:
@@ -35,21 +36,13 @@ class ChosenModel:
     command: str | None = None
 
 
-def load(
-    what: str | os.PathLike[str],
-    runs: str | os.PathLike[str] | None = None,
-    inputs: Mapping[str, Any] | None = None,
-) -> Scorer:
-    """The one model that `what` names, see `rb.load`."""
-    file = model_file(what)
-    if file is not None:
-        return load_file(file, inputs=inputs)
-    if inputs is not None:
-        raise UserError(f"{what} is no Keras file, and runs say themselves how they are fed")
+def load_run(what: str, runs: str | os.PathLike[str] | None = None) -> Scorer:
+    """The model of the one run that `what` names, see `rb.load`."""
     folder = project_root() / "mlruns" if runs is None else Path(runs)
+    cache = folder.parent / ".cache"
     if "MLFLOW_TRACKING_URI" not in os.environ and not (folder / "mlflow.db").is_file():
         raise UserError(f"{what} is no file of a model, and there are no runs in {folder}")
-    chosen = select(Tracking(None, folder, "rb"), os.fspath(what))
+    chosen = select(Tracking(None, folder, "rb"), what, cache if cache.is_dir() else None)
     if len(chosen) > 1:
         names = ", ".join(f"{c.run_id[:8]} ({c.name})" for c in chosen[:5])
         raise UserError(f"{what} names {len(chosen)} models; give one of them: {names}")
@@ -77,7 +70,7 @@ def select(tracking: Tracking, runs: Any, cache: Path | None = None) -> list[Cho
     for entry in [runs] if isinstance(runs, str) else list(runs):
         file = model_file(str(entry))
         if file is not None:
-            chosen.append(ChosenModel(file.stem, "", load_file(file, cache)))
+            chosen.append(ChosenModel(file.stem, "", load_scorer(file, cache)))
         else:
             chosen += [_from_run(tracking, run, cache) for run in _find(tracking, str(entry))]
     unique = {c.run_id or c.name: c for c in chosen}
@@ -146,7 +139,7 @@ def _from_run(tracking: Tracking, run: Run, cache: Path | None) -> ChosenModel:
         return ChosenModel(
             run.info.run_name,
             run.info.run_id,
-            load_file(model, cache),
+            load_scorer(model, cache),
             tracking.config_of(run),
             pd.read_csv(history),
             dict(run.data.metrics),

@@ -15,6 +15,7 @@ from rich.console import Console
 from rb.errors import UserError
 from rb.evaluation.choose import ChosenModel, select
 from rb.evaluation.results import RunResult
+from rb.scoring.load import engine_of
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.stamps.missing_images import rows_that_lack
@@ -125,7 +126,9 @@ def score_run(
     started = time.perf_counter()
     p_real = model.score(stamp_set, rows, console)
     elapsed = time.perf_counter() - started
-    console.print(f"{chosen.name}: {len(rows):,} candidates scored in {elapsed:.1f} s")
+    console.print(
+        f"{chosen.name}: {len(rows):,} candidates scored in {elapsed:.1f} s ({engine_of(model)})"
+    )
     lacking = None
     if model.inputs.channels:
         lacking = rows_that_lack(stamp_set, rows, model.inputs.channels)

@@ -13,10 +13,12 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 class _Process(multiprocessing.context.SpawnProcess):
@@ -38,6 +40,23 @@ def usable_cores() -> int:
     """Cores that this process may use: a batch system grants fewer than the node has."""
     available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     return len(available(0))
+
+
+def engine_threads() -> int:
+    """Threads of a prediction: what ``OMP_NUM_THREADS`` says, as PyTorch does, else all cores."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdigit() and int(said) else usable_cores()
+
+
+def ahead(items: Iterable[_T]) -> Iterator[_T]:
+    """Yield `items`, the next of which is made in a thread while one is worked on."""
+    source = iter(items)
+    end: Any = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, source, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, source, end)
+            yield item
 
 
 @contextmanager

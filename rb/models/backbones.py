@@ -81,7 +81,15 @@ class BackboneCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, n_classes) of prepared stamps (N, 3, H, W)."""
-        return self.head(self.convolutions(x))
+        return self.classify(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Last hidden layer (N, E) of prepared stamps (N, 3, H, W)."""
+        return self.head[:-1](self.convolutions(x))
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Logits (N, n_classes) of the last hidden layer."""
+        return self.head[-1](embedding)
 
 
 def _vgg16() -> nn.Module:

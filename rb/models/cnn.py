@@ -81,11 +81,19 @@ class StampCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, n_classes) of prepared stamps (N, C, H, W)."""
+        return self.classify(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Last hidden layer (N, E) of prepared stamps (N, C, H, W)."""
         x = x.contiguous(memory_format=torch.channels_last)
         first, pool = self.layers[0], self.layers[1]
         if x.device.type == "cpu" and isinstance(first, nn.Conv2d) and _at_once(first, pool):
-            return self.layers[2:](conv_max_pool(first, int(pool.kernel_size), x))  # type: ignore[arg-type]
-        return self.layers(x)
+            return self.layers[2:-1](conv_max_pool(first, int(pool.kernel_size), x))  # type: ignore[arg-type]
+        return self.layers[:-1](x)
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Logits (N, n_classes) of the last hidden layer."""
+        return self.layers[-1](embedding)
 
 
 def _at_once(first: nn.Conv2d, pool: nn.Module) -> bool:

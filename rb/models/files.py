@@ -18,6 +18,7 @@ _KERAS = "rb.models.keras.scorer:load_keras_scorer"
 _LOADERS = {
     ".ckpt": "rb.models.checkpoint:load_checkpoint",
     ".skops": "rb.models.forest.files:load_forest",
+    ".onnx": "rb.scoring.exported:load_exported",
     ".h5": _KERAS,
     ".hdf5": _KERAS,
     ".keras": _KERAS,
@@ -43,7 +44,8 @@ def load_file(
     Parameters
     ----------
     path : path
-        A checkpoint or forest of `train.py`, or a Keras file; told apart by the end of the name.
+        A checkpoint or forest of `train.py`, what `rb export` wrote, or a Keras file; told apart
+        by the end of the name.
     cache : path, optional
         Folder where a scorer may keep what is slow to compute, such as features of stamps.
     inputs : mapping, optional

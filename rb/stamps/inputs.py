@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rb.errors import UserError
 from rb.stamps.batch import Stamps, as_pixels
-from rb.stamps.layout import CHANNELS, IMAGES, SIDE_COLUMNS, STAMP_SIZE, VARIANCES
-from rb.stamps.scaling import SCALINGS, scale
+from rb.stamps.layout import CHANNELS, IMAGES, SCALINGS, SIDE_COLUMNS, STAMP_SIZE, VARIANCES
 from rb.stamps.stampset import StampSet
+
+if TYPE_CHECKING:
+    # What is exported is fed without torch, so that only `prepare` imports it.
+    from torch import Tensor
 
 STACKINGS = ("horizontal", "depth")
 SIDE = (*SIDE_COLUMNS, "psf")
@@ -182,13 +183,11 @@ class InputSpec:
         UserError
             If the stamps have another shape, or lack the variances.
         """
-        stamps = Stamps.of(stamps)
-        shape = stamps.images.shape
-        if len(shape) != 4 or shape[1:] != (len(CHANNELS), self.size, self.size):
-            size = f"{len(CHANNELS)}, {self.size}, {self.size}"
-            raise UserError(
-                f"stamps have shape {shape}, the model takes (N, {size}){self._how_to_cut(shape)}"
-            )
+        import torch
+
+        from rb.stamps.scaling import scale
+
+        stamps = self.checked(stamps)
         planes = [self._plane(stamps, channel) for channel in self.channels]
         out = torch.empty((len(stamps), *self.shape))
         for start in range(0, len(stamps), chunk):
@@ -202,6 +201,17 @@ class InputSpec:
             else:
                 out[rows, 0] = torch.cat(scaled, -1)
         return out
+
+    def checked(self, stamps: np.ndarray | Stamps) -> Stamps:
+        """`stamps`; UserError if they have another shape than the model takes."""
+        stamps = Stamps.of(stamps)
+        shape = stamps.images.shape
+        if len(shape) != 4 or shape[1:] != (len(CHANNELS), self.size, self.size):
+            size = f"{len(CHANNELS)}, {self.size}, {self.size}"
+            raise UserError(
+                f"stamps have shape {shape}, the model takes (N, {size}){self._how_to_cut(shape)}"
+            )
+        return stamps
 
     def _how_to_cut(self, shape: tuple[int, ...]) -> str:
         """How larger stamps are cut to this size, for a message; empty where that is not it."""
@@ -238,6 +248,13 @@ class InputSpec:
         UserError
             If the stamps lack it.
         """
+        import torch
+
+        side = self.side_vector(stamps)
+        return None if side is None else torch.from_numpy(np.where(np.isfinite(side), side, 0.0))
+
+    def side_vector(self, stamps: np.ndarray | Stamps) -> np.ndarray | None:
+        """What `prepare_side` gives, as an array in which the unknown is still NaN."""
         if not self.side:
             return None
         stamps = Stamps.of(stamps)
@@ -247,10 +264,10 @@ class InputSpec:
             if values is None:
                 raise UserError(f"the model takes {name}, but the stamps came without it")
             parts.append(as_pixels(values).reshape(len(stamps), -1))
-        side = torch.from_numpy(np.concatenate(parts, 1))
+        side = np.concatenate(parts, 1)
         if side.shape[1] != self.n_side:
             raise UserError(f"the model takes PSFs of {self.psf_size} px, these have another size")
-        return torch.where(torch.isfinite(side), side, 0.0)
+        return side
 
     def tensors(self, stamps: np.ndarray | Stamps) -> tuple[Tensor, ...]:
         """What the network is called with: stamps and, if it wants any, side information."""

@@ -32,6 +32,9 @@ SIDE_COLUMNS = tuple(
 OPTIONAL = ("variance", "psf")
 """Arrays that a set may have beside its stamps."""
 
+SCALINGS = ("three_sigma", "mu_three_sigma", "standardise", "minmax", "l2", "raw")
+"""Names of the scalings, see `rb.stamps.scaling.scale`."""
+
 STAMP_SIZE = 51
 """Pixels along a side of a DES stamp, which the simulated survey has by default."""
 

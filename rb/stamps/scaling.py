@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rb.errors import UserError
 from rb.stamps.batch import as_pixels
+from rb.stamps.layout import SCALINGS
 
 
 def _moments(x: Tensor, finite: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -79,7 +80,6 @@ _LINEAR: dict[str, Callable[[Tensor, Tensor | None, Tensor, Tensor], tuple[Tenso
     "standardise": _standardise,
     "minmax": _minmax,
 }
-SCALINGS = (*_LINEAR, "l2", "raw")
 
 
 def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:

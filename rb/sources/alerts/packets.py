@@ -2,7 +2,8 @@
 
 What a file is, is decided by its first bytes and its schema, never by its name. A packet's
 cutouts are found by their keys, in any spelling: ``cutoutScience``, ``cutout_science``,
-``cutoutscience``; as bytes (Rubin, Palomar Gattini-IR, WINTER), as a record with ``stampData``
+``cutoutscience``, or ``srch`` in a table; as bytes (Rubin, Palomar Gattini-IR, WINTER), as a
+record with ``stampData``
 (ZTF, Fink), as columns ``cutoutScience_stampData``, or together in a record ``stamps`` with
 ``science``, ``template`` and ``difference`` (ALeRCE). Measurements come from the record
 ``candidate`` or ``diaSource``, and from the packet itself.
@@ -159,6 +160,9 @@ def _cutouts(named: dict[str, Any]) -> dict[str, Any]:
             if value:  # neither null nor empty
                 found[channel] = value
                 break
+        else:
+            if isinstance(named.get(channel), bytes | list):
+                found[channel] = named[channel]
     return found
 
 

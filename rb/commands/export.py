@@ -1,0 +1,58 @@
+"""`rb export`: write a trained network as an ONNX file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rb.commands import Command
+from rb.errors import UserError
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="RUN", help="ID or name of a run, or a file of a model")
+    parser.add_argument(
+        "--out", type=Path, default=Path("model.onnx"), metavar="FILE", help="(model.onnx)"
+    )
+    parser.add_argument(
+        "--stamps",
+        type=Path,
+        metavar="SET",
+        help="stamp set that file and network have to agree on (simulated stamps)",
+    )
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    target: Path = arguments.out
+    if target.suffix != ".onnx":
+        raise UserError(f"{target}: give the file the ending .onnx")
+    if target.exists() and not arguments.overwrite:
+        raise UserError(f"{target}: exists already; choose another name or --overwrite")
+    import rb
+    from rb.scoring.export import export, real_stamps
+
+    scorer = rb.load(arguments.model, arguments.runs)
+    some = None
+    if arguments.stamps is not None and scorer.network is not None:
+        some = real_stamps(arguments.stamps, scorer.inputs)
+    about = export(scorer, target, some)
+    size = target.stat().st_size
+    checked = about["checked"]
+    print(
+        f"{target}: {scorer.provenance.name}, {about['n_parameters']:,} weights, {size / 1e6:.2f} "
+        f"MB; on {checked['on']} stamps and hopeless ones p_real differs from the network by at "
+        f"most {checked['largest_difference']:.1g}"
+    )
+    return 0
+
+
+COMMANDS = (
+    Command(
+        ("export",),
+        "write a trained network as an ONNX file, with its scaling inside",
+        _add_arguments,
+        _export,
+    ),
+)

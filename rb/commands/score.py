@@ -1,0 +1,100 @@
+"""`rb score`: say `p_real` of every candidate, in a table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rb.commands import Command
+from rb.commands.arguments import positive, seconds
+from rb.errors import UserError
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share from 0 to 1")
+    return value
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="stamp set, .npy stack (N, 3, S, S), alerts (Avro, Parquet, HATS), DES tars or trees",
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="NAME", help="file of a model, or ID or name of a run"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("scores.parquet"), metavar="TABLE",
+        help=".parquet or .csv (scores.parquet)",
+    )  # fmt: skip
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
+    parser.add_argument(
+        "--embeddings", action="store_true", help="also the network's last hidden layer"
+    )
+    parser.add_argument(
+        "--max-nan", type=_share, default=0.2, metavar="SHARE",
+        help="tag candidates that lack more of an image's pixels (0.2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pixel-scale", type=_arcsec, metavar="ARCSEC",
+        help="resample alerts to this many arcsec per pixel (as they come)",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=positive, metavar="N", help="of the engine (all cores)")
+    parser.add_argument(
+        "--batch", type=positive, default=1024, metavar="N", help="candidates read at once (1024)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a table of another job")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _arcsec(text: str) -> float:
+    try:
+        return seconds(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of arcsec") from None
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from rb.scoring.job import ScoreJob, check_output
+    from rb.scoring.load import model_digest
+    from rb.scoring.table import ScoreTable
+
+    if arguments.threads:
+        # What PyTorch and our engines go by; before the first of them is imported.
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    check_output(arguments.out, arguments.embeddings)
+    import rb
+
+    scorer = rb.load(arguments.model, arguments.runs)
+    if arguments.embeddings and not hasattr(scorer, "run"):
+        raise UserError(f"{scorer.provenance.name} has no embedding; leave --embeddings out")
+    from rb.scoring.candidates import open_source
+
+    source = open_source(
+        Path(arguments.data), scorer.inputs, arguments.batch, arguments.pixel_scale
+    )
+    about = {"data": str(Path(arguments.data).resolve()), "pixel_scale": arguments.pixel_scale}
+    table = ScoreTable(
+        scorer, model_digest(scorer, arguments.model), arguments.max_nan, arguments.embeddings
+    )
+    job = ScoreJob(table, source, arguments.out, about)
+    summary = job.run(arguments.overwrite, progress=not arguments.quiet)
+    print(f"{arguments.out}: {summary}")
+    return 0
+
+
+COMMANDS = (
+    Command(
+        ("score",),
+        "say p_real of every candidate, in a table",
+        _add_arguments,
+        _score,
+    ),
+)

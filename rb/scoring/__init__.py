@@ -1,0 +1,1 @@
+"""Use what was trained: engines, exported files, score tables, streams, clusters."""

@@ -1,0 +1,197 @@
+"""A table of scores: one row a candidate, whatever it looks like.
+
+Whatever speaks against a score is a tag of the row; only what cannot be scored has no `p_real`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rb.models.contract import Scorer
+from rb.stamps.batch import Stamps
+from rb.stamps.layout import CHANNELS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BROKEN = "broken"
+"""Tag of a candidate that could not be read."""
+
+TAGS = {
+    BROKEN: "could not be read; column `problem` says why",
+    "lacks_IMAGE": "no finite pixel in an image that the model looks at: diff, srch or tmpl",
+    "nan": "more than the allowed share of an image's pixels is not finite",
+    "edge": "a whole row or column at the border of a stamp is not finite",
+    "constant": "an image has one value everywhere",
+}
+"""What the tags mean."""
+
+
+@dataclass
+class Chunk:
+    """Some candidates on their way to the table.
+
+    Parameters
+    ----------
+    ids : sequence
+        Of each its identifier, None where it has none.
+    stamps : Stamps
+        Of n candidates; what could not be read is NaN.
+    position : object
+        Where the source goes on after them, in types of JSON.
+    problems : mapping of int to str
+        Rows that could not be read, or only in part, and why.
+    broken : set of int
+        Those of them that could not be read at all.
+    columns : mapping of str to sequence
+        Further columns.
+    """
+
+    ids: Any
+    stamps: Stamps
+    position: Any
+    problems: Mapping[int, str] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Makes rows of candidates.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        What scores them.
+    digest : str
+        Of the model; its first 16 digits are a column.
+    max_nan : float
+        Share of pixels of an image that may be missing before the candidate is tagged.
+    embedding : bool
+        Whether the last hidden layer is a column.
+    """
+
+    scorer: Scorer
+    digest: str
+    max_nan: float = 0.2
+    embedding: bool = False
+
+    def rows(self, chunk: Chunk) -> pa.Table:
+        """One row for each candidate of `chunk`.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``id``, ``p_real`` (float32), ``decision`` (real, bogus), ``tags`` (of `TAGS`, joined
+            by ``;``), ``problem``, ``model``, and the chunk's own columns.
+        """
+        import pyarrow as pa
+
+        n = len(chunk)
+        seen = [c for c in CHANNELS if c in self._channels]
+        lacking, tags = tagged(chunk.stamps.images, seen, self.max_nan)
+        for row in chunk.broken:
+            tags[row] = [BROKEN]
+        known = ~lacking
+        known[list(chunk.broken)] = False
+        p_real, hidden = self._predict(chunk.stamps, known)
+        known &= np.isfinite(p_real)
+        real = p_real >= self.scorer.threshold
+        columns: dict[str, Any] = {
+            "id": chunk.ids if isinstance(chunk.ids, pa.Array) else pa.array(chunk.ids),
+            "p_real": pa.array(p_real, pa.float32(), mask=~known),
+            "decision": pa.array(np.where(real, "real", "bogus"), pa.string(), mask=~known),
+            "tags": pa.array([";".join(tags.get(i, ())) for i in range(n)], pa.string()),
+            "problem": pa.array([chunk.problems.get(i) for i in range(n)], pa.string()),
+            "model": pa.array([self.digest[:16]] * n, pa.string()),
+        }
+        columns |= {name: pa.array(values, pa.string()) for name, values in chunk.columns.items()}
+        if hidden is not None:
+            flat = pa.array(hidden.reshape(-1), pa.float32())
+            columns["embedding"] = pa.FixedSizeListArray.from_arrays(
+                flat, hidden.shape[1], mask=pa.array(~known)
+            )
+        return pa.table(columns)
+
+    @property
+    def _channels(self) -> set[str]:
+        channels = self.scorer.inputs.channels or CHANNELS  # a forest's features need all
+        return {channel.removesuffix("_var") for channel in channels}
+
+    def _predict(self, stamps: Stamps, known: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        p_real = np.full(len(stamps), np.nan, np.float32)
+        hidden = None
+        some = stamps if known.all() else stamps[known]
+        if self.embedding:
+            found, layer = self.scorer.run(some, embedding=True)  # type: ignore[attr-defined]
+            hidden = np.zeros((len(stamps), layer.shape[1]), np.float32)
+            hidden[known] = layer
+            p_real[known] = found
+        elif len(some):
+            p_real[known] = self.scorer.p_real(some)
+        return p_real, hidden
+
+
+def tagged(
+    images: np.ndarray, channels: Sequence[str], max_nan: float
+) -> tuple[np.ndarray, dict[int, list[str]]]:
+    """What is to be said of stamps.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, 3, S, S)
+        Raw pixels.
+    channels : sequence of str
+        Images that are looked at.
+    max_nan : float
+        Share of an image's pixels.
+
+    Returns
+    -------
+    nothing : bool array, (n,)
+        Candidates without a finite pixel in any of the images.
+    tags : dict of int to list of str
+        By row, where there are any.
+    """
+    tags: dict[int, list[str]] = {}
+    nothing = np.zeros(len(images), bool)
+    places = [CHANNELS.index(c) for c in channels]
+    with np.errstate(all="ignore"):
+        # One pass tells nearly always that all is well: a sum of finite numbers is finite.
+        doubtful = ~np.isfinite(images[:, places].sum((2, 3))).all(1)
+    corner = images[:, places, :1, :1]
+    middle = images.shape[-1] // 2
+    same = (images[:, places, middle, middle] == corner[..., 0, 0]).any(1)
+    for row in np.flatnonzero(doubtful | same).tolist():
+        seen = images[row, places]
+        finite = np.isfinite(seen)
+        share = finite.mean((1, 2))
+        own = [f"lacks_{c}" for c, there in zip(channels, share, strict=True) if not there]
+        if ((1 - share > max_nan) & (share > 0)).any():
+            own.append("nan")
+        borders = (finite[:, 0], finite[:, -1], finite[:, :, 0], finite[:, :, -1])
+        if any((~border.any(1) & (share > 0)).any() for border in borders):
+            own.append("edge")
+        if any(f.any() and np.ptp(image[f]) == 0 for image, f in zip(seen, finite, strict=True)):
+            own.append("constant")
+        nothing[row] = not share.any()
+        if own:
+            tags[row] = own
+    return nothing, tags
+
+
+def count_tags(table: pa.Table) -> Counter[str]:
+    """How often each tag occurs in a table."""
+    found: Counter[str] = Counter()
+    for entry in table["tags"].value_counts().to_pylist():
+        for tag in filter(None, (entry["values"] or "").split(";")):
+            found[tag] += entry["counts"]
+    return found
