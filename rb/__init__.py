@@ -26,7 +26,8 @@ def load(
     ----------
     what : str or path
         A file (.ckpt or .skops of `train.py`, .onnx of `rb export`, or Keras .h5), or the ID, the
-        start of an ID, or the name of a run.
+        start of an ID, or the name of a run; or `nodia`, `dia`, `nodia_stamps`, networks of the
+        package, where no run has that name (`published:nodia` always is one of the package).
     runs : path, optional
         Folder that the runs are in; `mlruns/` of the project by default. With
         `MLFLOW_TRACKING_URI` in the environment they are on that server.

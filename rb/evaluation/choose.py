@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from rb.config import project_root
 from rb.errors import UserError
 from rb.models.contract import Scorer
 from rb.models.files import model_file
+from rb.models.pretrained import published_file
 from rb.scoring.load import load_scorer
 from rb.tracking import PARENT_TAG, STATE_TAG, SWEEP_TAG, Tracking
 
@@ -41,6 +41,9 @@ def load_run(what: str, runs: str | os.PathLike[str] | None = None) -> Scorer:
     folder = project_root() / "mlruns" if runs is None else Path(runs)
     cache = folder.parent / ".cache"
     if "MLFLOW_TRACKING_URI" not in os.environ and not (folder / "mlflow.db").is_file():
+        file = published_file(what)
+        if file is not None:
+            return load_scorer(file, cache if cache.is_dir() else None)
         raise UserError(f"{what} is no file of a model, and there are no runs in {folder}")
     chosen = select(Tracking(None, folder, "rb"), what, cache if cache.is_dir() else None)
     if len(chosen) > 1:
@@ -57,7 +60,7 @@ def select(tracking: Tracking, runs: Any, cache: Path | None = None) -> list[Cho
     tracking : Tracking
         Where the runs are.
     runs : str or sequence of str
-        `latest`, `best`, IDs, names, files.
+        `latest`, `best`, IDs, names, files, names of published networks.
     cache : path, optional
         Folder where models may keep what is slow to compute.
 
@@ -68,13 +71,25 @@ def select(tracking: Tracking, runs: Any, cache: Path | None = None) -> list[Cho
     """
     chosen: list[ChosenModel] = []
     for entry in [runs] if isinstance(runs, str) else list(runs):
-        file = model_file(str(entry))
+        file = _file(tracking, str(entry))
         if file is not None:
             chosen.append(ChosenModel(file.stem, "", load_scorer(file, cache)))
         else:
             chosen += [_from_run(tracking, run, cache) for run in _find(tracking, str(entry))]
     unique = {c.run_id or c.name: c for c in chosen}
     return list(unique.values())
+
+
+def _file(tracking: Tracking, entry: str) -> Path | None:
+    """The file that `entry` stands for; a published name does so where no run has it."""
+    file = model_file(entry)
+    published = published_file(entry)
+    if file is None and published is not None:
+        try:
+            tracking.find(entry)
+        except UserError:
+            return published
+    return file
 
 
 def _find(tracking: Tracking, entry: str) -> list[Run]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from rb.errors import UserError
 from rb.evaluation.scored_run import ScoredRun
 
-PROPERTIES = ("kind", "snr", "mag")
+PROPERTIES = ("kind", "snr", "mag", "host_sep_arcsec", "seeing_srch", "seeing_tmpl")
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,50 @@ class Repeats:
     ----------
     table : DataFrame
         A row for each training: ``model``, ``n_train``, ``inputs`` (dia, nodia), ``validation``
-        (accuracy).
+        (accuracy) and, if known, ``mflop`` of one look at a stamp.
     p_real : ndarray of shape (trainings, n)
         Scores, in the order of `table`.
     candidates : DataFrame
         A row for each of the n candidates: ``label``, ``group`` and those of `PROPERTIES` that
         are known.
+    plain : Repeats, optional
+        The same, of one look at each stamp, where `p_real` is averaged over turned ones.
+    validation : Repeats, optional
+        The same trainings on the validation candidates.
     """
 
     table: pd.DataFrame
     p_real: np.ndarray
     candidates: pd.DataFrame
+    plain: Repeats | None = None
+    validation: Repeats | None = None
 
     def of(self, model: str, n_train: int) -> np.ndarray:
         """Scores (trainings, n) of one kind of network; without rows if there is none."""
         rows = (self.table["model"] == model) & (self.table["n_train"] == n_train)
         return self.p_real[rows.to_numpy()]
+
+    @property
+    def largest(self) -> int:
+        """Training candidates of the largest trainings."""
+        return int(self.table["n_train"].max())
+
+    def best(self, inputs: str) -> str | None:
+        """The model with these inputs that validates best, of the largest trainings.
+
+        Only of those that were trained most often: one training may be a lucky one.
+        """
+        table = self.table[self.table["n_train"] == self.largest]
+        table = table[table["model"].isin(self.repeated) & (table["inputs"] == inputs)]
+        if table.empty:
+            return None
+        return str(table.groupby("model")["validation"].mean().idxmax())
+
+    @property
+    def repeated(self) -> list[str]:
+        """The models that were trained most often on the largest training set."""
+        counts = self.table[self.table["n_train"] == self.largest]["model"].value_counts(sort=False)
+        return [str(model) for model in counts.index[counts == counts.max()]]
 
 
 def from_runs(runs: Sequence[ScoredRun]) -> Repeats:
@@ -91,12 +119,15 @@ def from_folder(folder: Path) -> Repeats:
                 logits |= {name: found[name] for name in found.files}
         test = (candidates["subset"] == "test").to_numpy()
         names = [f"{r.variant}-{r.n_train}-{r.seed}" for r in table.itertuples()]
-        each = np.stack([logits[name][test] for name in names]).astype(np.float64)
+        each = np.stack([logits[name] for name in names])
+        once = None
+        if all(f"{name}-plain" in logits for name in names):
+            once = np.stack([logits[f"{name}-plain"] for name in names])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"study.scores: {folder} does not hold what benchmarks/nodia_gpu.py writes ({error})"
         ) from error
-    table = pd.DataFrame(
+    described = pd.DataFrame(
         {
             "model": table["variant"],
             "n_train": table["n_train"],
@@ -104,4 +135,15 @@ def from_folder(folder: Path) -> Repeats:
             "validation": table["accuracy_val"],
         }
     )
-    return Repeats(table, 1 / (1 + np.exp(-each)), candidates[test].reset_index(drop=True))
+    if "flops" in table:
+        described["mflop"] = table["flops"] / 1e6
+
+    def part(logit: np.ndarray, rows: np.ndarray) -> Repeats:
+        p_real = 1 / (1 + np.exp(-logit[:, rows].astype(np.float64)))
+        return Repeats(described, p_real, candidates[rows].reset_index(drop=True))
+
+    return replace(
+        part(each, test),
+        plain=None if once is None else part(once, test),
+        validation=part(each, ~test),
+    )

@@ -9,7 +9,7 @@ Biometrics Bull. 2, 110).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,8 @@ RATES = (0.01, 0.05)
 PURITY = 0.95
 MEASURES = ("accuracy", "auc", *(f"mdr_at_fpr_{rate}" for rate in RATES), "completeness")
 """`completeness` is that of the largest sample of a purity of 95 %."""
+CALLED = ("accuracy", "completeness", "purity", "fpr")
+"""What `measure_calls` measures."""
 
 _CHUNK = 50  # resampled sets that are computed at once
 
@@ -36,11 +38,14 @@ class Trainings:
         On resampled test sets, which are the same ones for all that share groups and seed.
     n_groups : int
         Groups that were resampled.
+    spread : ndarray of shape (members, measures), optional
+        Where `values` come from several trainings together: values that scatter as they would.
     """
 
     values: np.ndarray
     draws: np.ndarray
     n_groups: int
+    spread: np.ndarray | None = None
 
 
 def measure(
@@ -70,10 +75,7 @@ def measure(
     """
     keep = labels != UNKNOWN
     real = labels[keep] == REAL
-    names, member = np.unique(groups[keep], return_inverse=True)
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
-    weights = np.concatenate([np.ones((1, len(names))), counts])
+    member, weights = _resampled(groups[keep], draws, seed)
     found = []
     for scores in p_real[:, keep]:
         order = np.argsort(-scores, kind="stable")
@@ -84,18 +86,84 @@ def measure(
         ]
         found.append(np.concatenate(parts))
     table = np.stack(found)
-    return Trainings(table[:, 0], table[:, 1:], len(names))
+    return Trainings(table[:, 0], table[:, 1:], weights.shape[1])
+
+
+def measure_together(
+    labels: np.ndarray, p_real: np.ndarray, groups: np.ndarray, draws: int = 400, seed: int = 0
+) -> Trainings:
+    """Measure the mean of the scores of several trainings.
+
+    How it would scatter with other trainings is estimated by leaving each of them out: the
+    jackknife's pseudo-values (Tukey 1958, Ann. Math. Stat. 29, 614).
+
+    Parameters
+    ----------
+    labels, p_real, groups, draws, seed
+        As for `measure`.
+    """
+    whole = measure(labels, p_real.mean(0, keepdims=True), groups, draws=draws, seed=seed)
+    n = len(p_real)
+    if n < 2:
+        return whole
+    rest = np.stack([np.delete(p_real, i, 0).mean(0) for i in range(n)])
+    without = measure(labels, rest, groups, draws=1, seed=seed).values
+    return replace(whole, spread=n * whole.values - (n - 1) * without)
+
+
+def measure_calls(
+    labels: np.ndarray, called: np.ndarray, groups: np.ndarray, draws: int = 400, seed: int = 0
+) -> Trainings:
+    """Measure what comes of calling some candidates real; columns are `CALLED`.
+
+    Parameters
+    ----------
+    labels, groups, draws, seed
+        As for `measure`.
+    called : bool ndarray of shape (trainings, n)
+        Whether each training calls a candidate real.
+    """
+    keep = labels != UNKNOWN
+    real = labels[keep] == REAL
+    member, weights = _resampled(groups[keep], draws, seed)
+
+    def total(rows: np.ndarray) -> np.ndarray:
+        return weights @ np.bincount(member[rows], minlength=weights.shape[1])
+
+    n_real, n_bogus = total(real), total(~real)
+    found = []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for one in called[:, keep]:
+            true, false = total(one & real), total(one & ~real)
+            right = (true + n_bogus - false) / (n_real + n_bogus)
+            found.append(
+                np.stack([right, true / n_real, true / (true + false), false / n_bogus], 1)
+            )
+    table = np.stack(found)
+    return Trainings(table[:, 0], table[:, 1:], weights.shape[1])
+
+
+def _resampled(groups: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Group of each candidate, and how often each group counts: first once, then as drawn."""
+    names, member = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
+    return member, np.concatenate([np.ones((1, len(names))), counts])
 
 
 def estimates(
-    these: Trainings, against: Trainings | None = None, confidence: float = 0.95
+    these: Trainings,
+    against: Trainings | None = None,
+    confidence: float = 0.95,
+    names: tuple[str, ...] = MEASURES,
 ) -> dict[str, Estimate]:
     """Mean over trainings with its interval; with `against`, the mean difference to it.
 
     The candidates are the same, so differences are paired by candidate; trainings are not paired.
+    `names` are those of the columns.
     """
     out = {}
-    for i, name in enumerate(MEASURES):
+    for i, name in enumerate(names):
         value, of_draws, scatter = _mean(these, i)
         if np.isnan(value):
             out[name] = UNDEFINED
@@ -112,8 +180,9 @@ def estimates(
 
 def _mean(one: Trainings, i: int) -> tuple[float, np.ndarray, tuple[float, int]]:
     """Mean of a measure, of it under resampling, and the mean's variance by training."""
-    n = len(one.values)
-    variance = float(one.values[:, i].var(ddof=1)) / n if n > 1 else 0.0
+    spread = one.values if one.spread is None else one.spread
+    n = len(spread)
+    variance = float(spread[:, i].var(ddof=1)) / n if n > 1 else 0.0
     return float(one.values[:, i].mean()), one.draws[:, :, i].mean(0), (variance, n - 1)
 
 

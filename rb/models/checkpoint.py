@@ -40,12 +40,16 @@ class NetworkScorer:
         Candidates with p_real at or above it are called real.
     provenance : Provenance
         Name, training set and its digest, split, labels.
+    temperature : float, optional
+        Which makes probabilities of the scores, see `rb.uncertainty.calibration`; None where the
+        model was not calibrated.
     """
 
     network: nn.Module
     inputs: InputSpec
     threshold: float
     provenance: Provenance
+    temperature: float | None = None
 
     def p_real(self, stamps: np.ndarray | Stamps, batch_size: int = 512) -> np.ndarray:
         """Probability of being real, float32 (N,), of raw stamps (N, 3, S, S).
@@ -147,8 +151,11 @@ def load_checkpoint(path: Path, cache: Path | None = None) -> NetworkScorer:
         network.load_state_dict(weights)
         threshold = checked_threshold(package["threshold"])
         provenance = Provenance.from_dict(package["provenance"])
+        temperature = package.get("temperature")
+        if temperature is not None and not float(temperature) > 0:
+            raise ValueError("no temperature")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path}: the weights do not fit the description of the network") from error
-    return NetworkScorer(network.eval(), inputs, threshold, provenance)
+    return NetworkScorer(network.eval(), inputs, threshold, provenance, temperature)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rb.errors import UserError
 from rb.models.contract import Scorer
+from rb.models.pretrained import published_file
 
 # By the end of a file's name: module and function that make a scorer of it. A function takes the
 # file and a folder where it may keep what is slow to compute, or None; it executes nothing that
@@ -28,9 +29,9 @@ _LOADERS = {
 def model_file(name: str | os.PathLike[str]) -> Path | None:
     """The file of a model that `name` stands for; None for the name of a run.
 
-    What is known by a name of its own and not by a run (published weights) is looked up here.
+    `published:NAME` is a network of the package.
     """
-    path = Path(name)
+    path = published_file(name, in_full=True) or Path(name)
     return path if path.suffix.lower() in _LOADERS else None
 
 

@@ -12,6 +12,7 @@ from rb.errors import UserError
 from rb.models.build import check_network
 from rb.models.contract import required_network
 from rb.models.files import load_file
+from rb.models.pretrained import published_file, published_model
 
 
 def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,7 +22,9 @@ def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
     ----------
     model : mapping
         A `model` configuration. One with a `checkpoint` (`model=keras`) takes its network
-        and, where they are not set, its inputs from that file; others are returned as they are.
+        and, where they are not set, its inputs from that file. One whose `init_from` names a
+        published network takes name, network and inputs from there. Others are returned as they
+        are.
 
     Raises
     ------
@@ -30,6 +33,7 @@ def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
         translated or does not say what it is fed.
     """
     model = dict(model)
+    model |= published_model(str(model.get("init_from"))) or {}
     file = model.get("checkpoint")
     if not file:
         if model.get("network"):
@@ -57,7 +61,7 @@ def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Module, file: str) -> None:
-    """Copy the weights of `file` (.ckpt of `train.py`, or Keras .h5) into `network`.
+    """Copy the weights of `file` (.ckpt of `train.py`, Keras .h5, published) into `network`.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def load_weights(network: nn.Module, file: str) -> None:
         else:
             weights = published.state_dict()
     else:
-        weights = required_network(load_file(file)).state_dict()
+        weights = required_network(load_file(published_file(file) or file)).state_dict()
     try:
         network.load_state_dict(weights)
     except RuntimeError:

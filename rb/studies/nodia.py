@@ -14,8 +14,15 @@ from rb.evaluation.scored_run import score_runs
 from rb.figures.studies.learning import learning_figure
 from rb.metrics.classification import BOGUS, REAL
 from rb.metrics.intervals import Estimate
-from rb.metrics.repeated import MEASURES, Trainings, estimates, measure
+from rb.metrics.repeated import MEASURES, Trainings, estimates, measure, measure_together
 from rb.report.sections import Picture, Section
+from rb.studies.nodia_trust import (
+    FEWEST,
+    calibration,
+    conditions,
+    operating_points,
+    shown,
+)
 from rb.tracking import Tracking
 
 FAINT_SNR = (5.0, 7.0)
@@ -29,7 +36,6 @@ _WORDS = {
     "mdr_at_fpr_0.05": "missed at FPR .05",
     "completeness": "completeness at purity .95",
 }
-_FEWEST = 20  # candidates of a kind that get a row
 
 
 def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> list[Section]:
@@ -56,7 +62,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
         repeats = from_runs(score_runs(config | {"timing": False}, tracking, console))
     confidence = config["confidence"]
     measured = _measure(repeats, study["draws"])
-    best = _best(repeats, "dia")
+    best = repeats.best("dia")
     table = _quality(repeats, measured, confidence)
     found = [
         Section(
@@ -67,14 +73,18 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
                 f"{repeats.candidates['group'].nunique():,} exposures, which no network was "
                 "trained on. Each number is the mean over trainings that differ in their seed; "
                 "its interval holds the scatter of the trainings as well as that of the test set "
-                "(whole exposures resampled)."
+                "(whole exposures resampled). A model that was trained once has the latter alone."
             ],
             [_learning(table)],
             {"Quality": _shown(table)},
         ),
         _differences(repeats, measured, best, confidence),
+        _treatments(repeats, best, study["draws"], confidence),
         _faint(repeats, study["draws"], confidence),
         _kinds(repeats),
+        conditions(repeats, study["draws"], confidence),
+        calibration(repeats, confidence),
+        operating_points(repeats, study["draws"], confidence),
     ]
     return [section for section in found if section.tables]
 
@@ -94,15 +104,6 @@ def _measure(
         (model, n): measure(labels, repeats.of(model, n)[:, rows], groups, draws=draws)
         for model, n in _kinds_of(repeats)
     }
-
-
-def _best(repeats: Repeats, inputs: str) -> str | None:
-    """The model with these inputs that validates best, at the largest training set."""
-    table = repeats.table
-    table = table[(table["n_train"] == table["n_train"].max()) & (table["inputs"] == inputs)]
-    if table.empty:
-        return None
-    return str(table.groupby("model")["validation"].mean().idxmax())
 
 
 def _quality(
@@ -153,7 +154,7 @@ def _differences(
         found = estimates(one, measured[best, n], confidence)
         accuracy = found["accuracy"]
         row: dict[str, Any] = {"model": model, "n_train": n}
-        row |= {_WORDS[name]: _signed(found[name]) for name in MEASURES}
+        row |= {_WORDS[name]: shown(found[name], "+") for name in MEASURES}
         row["verdict"] = _verdict(accuracy)
         rows.append(row)
     paragraph = (
@@ -165,16 +166,61 @@ def _differences(
     return Section("differences", title, [paragraph], (), tables)
 
 
-def _signed(estimate: Estimate) -> str:
-    return f"{estimate.value:+.4f} ± {estimate.half_width:.4f}"
-
-
 def _verdict(accuracy: Estimate) -> str:
     if accuracy.low > 0:
         return "better"
     if accuracy.low >= -EQUAL:
         return "not worse"
     return "worse" if accuracy.high < 0 else "open"
+
+
+def _treatments(repeats: Repeats, best: str | None, draws: int, confidence: float) -> Section:
+    """One look or eight, one network or all seeds together: what it costs, and what is gained."""
+    title = "Cheaper and dearer"
+    if repeats.plain is None or best is None:
+        return Section("treatments", title)
+    labels, groups = (repeats.candidates[name].to_numpy() for name in ("label", "group"))
+    rows = []
+    for n in sorted(repeats.table["n_train"].unique(), reverse=True):
+        found: dict[tuple[str, str], Trainings] = {}
+        costs: dict[tuple[str, str], float] = {}
+        of_size = repeats.table[repeats.table["n_train"] == n]
+        for looks, scores in ((1, repeats.plain), (8, repeats)):
+            for model, group in of_size.groupby("model", sort=False):
+                own, mflop = scores.of(model, n), np.nan
+                if "mflop" in group:
+                    mflop = looks * float(group["mflop"].iloc[0])
+                each, together = (f"{how}, {looks}" for how in ("each", "together"))
+                found[each, model] = measure(labels, own, groups, draws=draws)
+                costs[each, model] = mflop
+                if len(own) > 1:
+                    found[together, model] = measure_together(labels, own, groups, draws)
+                    costs[together, model] = mflop * len(own)
+        for (treatment, model), one in found.items():
+            networks, looks_shown = treatment.split(", ")
+            row: dict[str, Any] = {"n_train": n, "looks": looks_shown, "model": model}
+            row["networks"] = len(repeats.of(model, n)) if networks == "together" else 1
+            row["MFLOP"] = f"{costs[treatment, model]:.0f}"
+            row["accuracy"] = shown(estimates(one, None, confidence)["accuracy"])
+            for words, key in (
+                (f"minus {best}, treated alike", (treatment, best)),
+                (f"minus {best}, one network", ("each, 8", best)),
+            ):
+                other = found.get(key)
+                difference = None
+                if other is not None and key != (treatment, model):
+                    difference = estimates(one, other, confidence)["accuracy"]
+                row[words] = "" if difference is None else shown(difference, "+")
+                if words.endswith("alike"):
+                    row["verdict"] = "" if difference is None else _verdict(difference)
+            rows.append(row)
+    paragraph = (
+        "The trunk of a network looks at a stamp once, or at its eight turned and mirrored copies; "
+        "the probabilities of the trainings of a kind are averaged, or each stands alone. The "
+        "scatter of such a mean by training is estimated by leaving out each of its members. MFLOP "
+        "a candidate, at most. The verdict is on networks that are treated alike."
+    )
+    return Section("treatments", title, [paragraph], (), {"Treatments": pd.DataFrame(rows)})
 
 
 def _faint(repeats: Repeats, draws: int, confidence: float) -> Section:
@@ -185,7 +231,7 @@ def _faint(repeats: Repeats, draws: int, confidence: float) -> Section:
     snr = repeats.candidates["snr"].to_numpy(dtype=float)
     rows = (snr >= low) & (snr < high)
     labels = repeats.candidates["label"].to_numpy()[rows]
-    if min((labels == REAL).sum(), (labels == BOGUS).sum()) < _FEWEST:
+    if min((labels == REAL).sum(), (labels == BOGUS).sum()) < FEWEST:
         return Section("faint", title)
     table = _quality(repeats, _measure(repeats, draws, rows), confidence)
     paragraph = f"{(labels == REAL).sum():,} real and {(labels == BOGUS).sum():,} bogus ones."
@@ -197,17 +243,16 @@ def _kinds(repeats: Repeats) -> Section:
     if "kind" not in repeats.candidates:
         return Section("kinds", title)
     candidates = repeats.candidates
-    most = int(repeats.table["n_train"].max())
+    most = repeats.largest
     real = candidates["label"].to_numpy() == REAL
     rows = []
     for kind, members in candidates.groupby("kind").indices.items():
-        if len(members) < _FEWEST:
+        if len(members) < FEWEST:
             continue
         row: dict[str, Any] = {"kind": kind, "candidates": len(members)}
-        for model, n in _kinds_of(repeats):
-            if n == most:
-                right = (repeats.of(model, n)[:, members] >= 0.5) == real[members]
-                row[model] = f"{100 * right.mean():.1f} %"
+        for model in repeats.repeated:
+            right = (repeats.of(model, most)[:, members] >= 0.5) == real[members]
+            row[model] = f"{100 * right.mean():.1f} %"
         rows.append(row)
     paragraph = f"Share of candidates of each kind classified correctly, {most:,} to train."
     tables = {"Right, by what it is": pd.DataFrame(rows)} if rows else {}

@@ -43,6 +43,7 @@ def folder(tmp_path):
                 right = rng.random(n) < good
                 logit = (0.5 - label) * 4 * np.where(right, 1, -1) + rng.normal(0, 0.1, n)
                 scores[f"{variant}-{size}-{seed}"] = logit.astype("f2")
+                scores[f"{variant}-{size}-{seed}-plain"] = logit.astype("f2")
                 rows.append({"variant": variant, "n_train": size, "seed": seed,
                              "accuracy_val": good})  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "results.csv", index=False)
@@ -52,7 +53,22 @@ def folder(tmp_path):
 
 def test_a_folder_of_scores_becomes_tables_with_intervals(folder):
     found = by_key(sections(config_of(folder, f"study.scores={folder}"), None, quiet()))
-    assert list(found) == ["quality", "differences", "faint", "kinds"]
+    assert list(found) == [
+        "quality", "differences", "treatments", "faint", "kinds", "conditions", "calibration",
+        "points",
+    ]  # fmt: skip
+    together = found["treatments"].tables["Treatments"]
+    together = together[(together["networks"] == 3) & (together["n_train"] == 1000)]
+    # Errors of independent trainings average out.
+    assert float(together.set_index("model").loc[["nodia"], "accuracy"].iloc[0].split()[0]) >= 0.95
+    calibration = found["calibration"].tables["Calibration"].set_index("model")
+    errors = calibration.loc["dia"][["ECE before", "ECE after"]].map(lambda v: float(v.split()[0]))
+    assert (errors["ECE after"] <= errors["ECE before"] + 0.003).all()
+    points = found["points"].tables["Operating points"].set_index(["wanted", "model", "SNR"])
+    fpr = points.loc[("fpr 0.05", "dia", "all"), "fpr"]
+    assert float(fpr.split()[0]) == pytest.approx(0.05, abs=0.03)
+    by_snr = found["conditions"].tables["By SNR"]
+    assert set(by_snr["SNR"]) == {"0 to 5", "5 to 7", "7 to 10"}
     table = found["quality"].tables["Quality"].set_index(["model", "n_train"])
     assert table.loc[("dia", 1000), "trainings"] == 3
     value, half = table.loc[("nodia", 500), "accuracy"].split(" ± ")

@@ -1,0 +1,1 @@
+"""How far the scores of a model can be trusted: calibration and operating points."""
