@@ -176,6 +176,6 @@ def _compute(stamp_set: StampSet, rows: np.ndarray, console: Console | None) -> 
         # In file order and a few at a time: the set may be larger than the memory.
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
-            parts.append(compute(np.asarray(stamp_set.stamps[part])))
+            parts.append(compute(stamp_set[part]))
             step.advance(len(part))
     return pd.concat(parts).set_axis(pd.Index(rows, dtype=np.int64))
