@@ -15,6 +15,7 @@ from rb.evaluation.results import RunResult, unique_names
 from rb.evaluation.scored_run import ScoredRun, score_runs
 from rb.evaluation.survey_scores import SURVEY_SCORES, agreement, survey_scores
 from rb.evaluation.tracked import log_to_run
+from rb.io.tables import read_parquet
 from rb.report.classification import standard_sections
 from rb.report.forest_sections import forest_sections
 from rb.report.sections import SMALL, Report, Section
@@ -70,9 +71,7 @@ def _foreign_scores(file: str | None, first: ScoredRun) -> list[RunResult]:
         return []
     path = Path(file)
     try:
-        table = (
-            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, comment="#")
-        )
+        table = read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, comment="#")
     except (OSError, ValueError) as error:
         raise UserError(f"scores: {path} cannot be read ({error})") from error
     if "id" not in table or len(table.columns) < 2:
