@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.tables import read_parquet, write_parquet
 from rb.metrics.classification import ConfusionMatrix, Roc, confusion, evaluate_scores, known, roc
 from rb.metrics.intervals import Estimate
 from rb.models.contract import IMAGE_KINDS, KINDS
@@ -180,9 +181,9 @@ class RunResult:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
             temporary.mkdir(parents=True)
-            scores.to_parquet(temporary / "scores.parquet", index=False)
+            write_parquet(scores, temporary / "scores.parquet")
             if self.history is not None:
-                self.history.to_parquet(temporary / "history.parquet", index=False)
+                write_parquet(self.history, temporary / "history.parquet")
             (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
             if path.exists():
                 shutil.rmtree(path)
@@ -202,7 +203,6 @@ class RunResult:
         UserError
             If there is no whole result in `path`.
         """
-        import pandas as pd
         import pyarrow
 
         path = Path(path)
@@ -215,8 +215,8 @@ class RunResult:
                     f"{path}: is of format {about['format']}, this version reads {FORMAT}; "
                     "evaluate the run again"
                 )
-            scores = pd.read_parquet(path / "scores.parquet")
-            history = pd.read_parquet(path / "history.parquet") if about["has_history"] else None
+            scores = read_parquet(path / "scores.parquet")
+            history = read_parquet(path / "history.parquet") if about["has_history"] else None
             ids = scores["id"].to_numpy()
             return cls(
                 **{key: about[key] for key in _TEXT},

@@ -95,7 +95,7 @@ def shares_table(
     saturated, missing = np.empty(len(rows), dtype=bool), np.empty(len(rows), dtype=bool)
     for start in range(0, len(rows), _READ):
         part = slice(start, start + _READ)
-        stamps = np.asarray(stamp_set.stamps[rows[part]])
+        stamps = stamp_set[rows[part]]
         panels = explainer.panels(stamps)
         shares[part] = panel_shares(explainer.attribute(panels, tick=tick))
         # The network takes an image that is not there for an empty one; its share is no one's.

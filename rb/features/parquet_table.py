@@ -10,6 +10,7 @@ import pandas as pd
 
 from rb.errors import UserError
 from rb.features.columns import ALL_38, BAND_CODES
+from rb.io.tables import read_parquet
 
 _IDS, _LABELS, _BAND = ("ID", "id"), ("OBJECT_TYPE", "label"), "BAND"
 
@@ -53,7 +54,7 @@ def read_parquet_table(
         raise UserError(f"{path}: no column {', '.join(missing)}")
     wanted = [id_name, *([label_name] if label_name and labels is not False else []), *features]
     try:
-        frame = pd.read_parquet(path, columns=wanted)
+        frame = read_parquet(path, wanted)
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: truncated or not parquet") from error
     if not len(frame):

@@ -16,6 +16,7 @@ from rb.features.columns import ALL_38, FEATURES_FROM_STAMP, STAMP_SIDE
 from rb.features.table import FeatureTable
 from rb.io.files import write_whole
 from rb.io.progress import bar
+from rb.io.tables import read_parquet, write_parquet
 from rb.stamps import StampSet
 
 SETTINGS = ("auto", "catalogue", "stamps")
@@ -145,7 +146,7 @@ def _from_stamps(
         known = computed if known.empty else pd.concat([known, computed])
         if file is not None:
             buffer = io.BytesIO()
-            known.sort_index().to_parquet(buffer)
+            write_parquet(known.sort_index(), buffer, index=None)
             write_whole(file, buffer.getvalue(), "the features")
     return known.loc[rows].reset_index(drop=True)
 
@@ -161,7 +162,7 @@ def _read(file: Path | None, n: int) -> pd.DataFrame:
     if file is None or not file.is_file():
         return nothing
     try:
-        known = pd.read_parquet(file)
+        known = read_parquet(file)
     except (ValueError, OSError):
         return nothing  # a damaged cache is no cache
     whole = list(known.columns) == list(FEATURES_FROM_STAMP) and known.index.is_unique
@@ -176,6 +177,6 @@ def _compute(stamp_set: StampSet, rows: np.ndarray, console: Console | None) -> 
         # In file order and a few at a time: the set may be larger than the memory.
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
-            parts.append(compute(np.asarray(stamp_set.stamps[part])))
+            parts.append(compute(stamp_set[part]))
             step.advance(len(part))
     return pd.concat(parts).set_axis(pd.Index(rows, dtype=np.int64))

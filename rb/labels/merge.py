@@ -14,6 +14,7 @@ import numpy as np
 
 from rb.errors import UserError
 from rb.io.files import write_whole
+from rb.io.tables import write_parquet
 from rb.labels.journal import VERDICTS
 from rb.metrics.intervals import UNDEFINED, Estimate, proportion
 from rb.stamps.label_table import as_numbers
@@ -95,7 +96,7 @@ def write_verdicts(table: pd.DataFrame, path: Path) -> None:
         raise UserError(f"--out {path}: give the table one of the endings .parquet, .csv")
     stream = io.BytesIO()
     if path.suffix == ".parquet":
-        table.to_parquet(stream, index=False)
+        write_parquet(table, stream)
     else:
         table.to_csv(stream, index=False)
     write_whole(path, stream.getvalue(), "the table of verdicts")

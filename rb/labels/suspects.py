@@ -26,6 +26,7 @@ import numpy as np
 
 from rb.errors import UserError
 from rb.io.files import write_whole
+from rb.io.tables import write_parquet
 from rb.labels.confident import ConfidentJoint, confident_joint, margin
 from rb.stamps.label_table import read_table
 from rb.stamps.layout import UNKNOWN
@@ -106,7 +107,7 @@ def write_suspects(table: pd.DataFrame, path: Path, facts: dict[str, Any]) -> No
     stream = io.BytesIO()
     marked = table.copy(deep=False)
     marked.attrs = dict(facts)
-    marked.to_parquet(stream, index=False)
+    write_parquet(marked, stream)
     write_whole(path, stream.getvalue(), "the table of suspects")
 
 

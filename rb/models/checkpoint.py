@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rb.errors import UserError
+from rb.io.checksums import is_whole_archive
 from rb.metrics.timing import time_prediction
 from rb.models.build import build_network
 from rb.models.classifier import PACKAGE_FORMAT
@@ -124,6 +125,8 @@ def load_checkpoint(path: Path, cache: Path | None = None) -> NetworkScorer:
     UserError
         If the file is missing, damaged, or not such a checkpoint.
     """
+    if path.is_file() and not is_whole_archive(path):  # PyTorch does not look at the checksums
+        raise UserError(f"{path}: damaged, or not a checkpoint of plain weights (checksums)")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.tables import read_parquet
 from rb.stamps.layout import BOGUS, REAL, UNKNOWN, boolean_row
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def read_rows(path: Path, what: str) -> pd.DataFrame:
 
     try:
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
+            table = read_parquet(path)
         else:
             kinds = {"id": str, "stamp": str}
             table = pd.read_csv(path, comment="#", dtype=kinds)

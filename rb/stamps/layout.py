@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.checksums import row_checksums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,23 +182,35 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 
 def digest(folder: Path) -> str:
     """SHA-256 over catalogue and arrays of the set in `folder`."""
+    return summed(folder)[0]
+
+
+def summed(folder: Path) -> tuple[str, dict[str, np.ndarray]]:
+    """Digest of the set in `folder`, and the checksums of each array's rows by its file."""
     found = hashlib.sha256()
-    parts = [(folder / "catalogue.parquet", 0, (folder / "catalogue.parquet").stat().st_size)]
+    checksums: dict[str, np.ndarray] = {}
+    with (folder / "catalogue.parquet").open("rb") as file:
+        while part := file.read(2**22):
+            found.update(part)
     for name in ("stamps", *OPTIONAL):
-        part = folder / f"{name}.npy"
-        if name == "stamps" or part.exists():
-            array = open_array(part, name)
-            start: int = array.offset  # type: ignore[attr-defined]
-            parts.append((part, start, start + array.nbytes))
-    # Read, not mapped: the pages of a mapped file count as this process' memory.
-    buffer = memoryview(bytearray(2**22))
-    for path, position, stop in parts:
+        path = folder / f"{name}.npy"
+        if name != "stamps" and not path.exists():
+            continue
+        array = open_array(path, name)
+        start: int = array.offset  # type: ignore[attr-defined]
+        row = 4 * int(np.prod(array.shape[1:]))
+        sums = np.empty(len(array), np.uint32)
+        # Read, not mapped: the pages of a mapped file count as this process' memory.
         with path.open("rb", buffering=0) as file:
-            file.seek(position)
-            while position < stop:
-                n = file.readinto(buffer[: min(len(buffer), stop - position)])
-                if not n:
+            file.seek(start)
+            buffer = memoryview(bytearray(max(1, 2**22 // row) * row))
+            for first in range(0, len(array), len(buffer) // row):
+                n = min(len(buffer) // row, len(array) - first)
+                part = buffer[: n * row]
+                if file.readinto(part) != len(part):
                     raise UserError(f"{path}: truncated; build the set again")
-                found.update(buffer[:n])
-                position += n
-    return found.hexdigest()
+                found.update(part)
+                rows = np.frombuffer(part, "<f4").reshape(n, -1)
+                sums[first : first + n] = row_checksums(rows)
+        checksums[path.name] = sums
+    return found.hexdigest(), checksums

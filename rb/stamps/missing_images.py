@@ -28,5 +28,5 @@ def rows_that_lack(stamp_set: StampSet, rows: np.ndarray, channels: Sequence[str
     if stamp_set.meta["n_nan_stamps"] and stamp_set.channels:
         for start in range(0, len(rows), _READ):
             part = slice(start, start + _READ)
-            found[part] = lacks_an_image(np.asarray(stamp_set.stamps[rows[part]]), channels)
+            found[part] = lacks_an_image(stamp_set[rows[part]], channels)
     return found

@@ -142,7 +142,7 @@ def _matched(base: StampSet, table: Path, verdicts: pd.DataFrame) -> tuple[np.nd
         )
     if "stamp" in verdicts and base.channels:  # a feature table has no pixels to compare
         for row, mark in zip(rows, verdicts["stamp"], strict=True):
-            if isinstance(mark, str) and mark != stamp_mark(base.stamps[row]):
+            if isinstance(mark, str) and mark != stamp_mark(base[row]):
                 raise UserError(
                     f"data.labels: candidate {base.ids[row]} of {base.path} has other pixels than "
                     f"the inspectors of {table} have seen; use the set that it was made for"

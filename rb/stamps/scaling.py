@@ -1,8 +1,8 @@
 """Scalings of single stamps.
 
-All scalings act on each stamp of each channel by itself. Pixels that are not finite are
-left out of the statistics and take the value that the mean of the stamp's finite pixels
-is scaled to; a stamp without finite pixels, and a constant one, become all zeros.
+All scalings act on each stamp of each channel by itself. Pixels that are not finite, or beyond
+±1e18, are left out of the statistics and take the value that the mean of the stamp's other
+pixels is scaled to; a stamp without any other, and a constant one, become all zeros.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from torch import Tensor
 from rb.errors import UserError
 from rb.stamps.batch import as_pixels
 from rb.stamps.layout import SCALINGS
+
+LARGEST = 1e18
+"""Pixels beyond are no measurement; the square of what is not can be held in float32."""
 
 
 def _moments(x: Tensor, finite: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -125,10 +128,12 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
         stamps = torch.from_numpy(as_pixels(stamps))
     x = stamps.reshape(-1, stamps.shape[-2] * stamps.shape[-1]).float()
     finite = None
-    # One sum tells whether there is anything to mask, which there seldom is. A sum of finite
-    # pixels can overflow: then masking is merely superfluous.
-    if not torch.isfinite(x.sum()):
-        finite = torch.isfinite(x)
+    # The extremes tell whether there is anything to mask, which there seldom is; NaN is neither
+    # above nor below.
+    limit = LARGEST if scaling != "raw" else torch.finfo(x.dtype).max
+    low, high = torch.aminmax(x) if x.numel() else (x.sum(), x.sum())
+    if not (low >= -limit and high <= limit):
+        finite = x.abs() <= limit
     mean, std = _moments(x, finite)
     if finite is not None:
         x = torch.where(finite, x, mean.float())

@@ -6,6 +6,7 @@
 ``psf.npy``            optional: float32, N x 2 x P x P, PSFs of srch and tmpl
 ``catalogue.parquet``  one row a stamp: ``id``, ``label``, ``group`` and more
 ``meta.json``          format version, sizes, source and its parameters, digest
+``checksums.npz``      of every row of the arrays and of the other files
 ``<table>.parquet``    side tables that the source adds, listed in ``meta.json``
 =====================  =======================================================
 
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.checksums import Checksums
 from rb.stamps import layout
 from rb.stamps.batch import Stamps, Wanted
 from rb.stamps.layout import BOGUS, CHANNELS, REAL, STAMP_SIZE, UNKNOWN, VARIANCES
@@ -62,12 +64,18 @@ class StampSet:
         stamps = layout.open_arrays(path, meta)["stamps"]
         if len(stamps) == 0:
             raise UserError(f"{path}: the stamp set is empty; build it from data that has stamps")
-        return cls(path, meta, stamps)
+        opened = cls(path, meta, stamps)
+        opened._checksums.check_file("meta.json")
+        return opened
+
+    @cached_property
+    def _checksums(self) -> Checksums:
+        return Checksums(self.path)
 
     @cached_property
     def catalogue(self) -> pd.DataFrame:
         """One row a stamp, in the order of `stamps`; `columns` reads a part of it."""
-        return self._checked(layout.read_parquet(self._catalogue_file))
+        return self._checked(self._table("catalogue"))
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:
@@ -96,7 +104,7 @@ class StampSet:
             raise UserError(f"{self.path}: the catalogue has no column {', '.join(missing)}")
         if "catalogue" in self.__dict__:
             return self.catalogue[list(names)]
-        return layout.read_parquet(self._catalogue_file, names)
+        return self._table("catalogue", names)
 
     @property
     def _catalogue_file(self) -> Path:
@@ -108,7 +116,7 @@ class StampSet:
         if "catalogue" in self.__dict__:
             return self.catalogue
         wanted = [c for c in ("id", "label", "group") if c in self.column_names]
-        return self._checked(layout.read_parquet(self._catalogue_file, wanted))
+        return self._checked(self._table("catalogue", wanted))
 
     def _checked(self, catalogue: pd.DataFrame) -> pd.DataFrame:
         problem = layout.catalogue_problem(catalogue, len(self.stamps))
@@ -204,9 +212,9 @@ class StampSet:
             if name not in self._side:
                 self._side[name] = self.columns([name])[name].to_numpy(dtype=np.float64)
         return Stamps(
-            np.array(self.stamps[rows]),
-            None if variance is None else np.array(variance[rows]),
-            None if psf is None else np.array(psf[rows]),
+            self[rows],
+            None if variance is None else self._rows("variance", variance, rows),
+            None if psf is None else self._rows("psf", psf, rows),
             {name: self._side[name][rows] for name in names},
         )
 
@@ -215,7 +223,13 @@ class StampSet:
         if name not in self.meta.get("tables", []):
             have = ", ".join(self.meta.get("tables", [])) or "none"
             raise UserError(f"{self.path}: no side table '{name}' in this set (it has: {have})")
-        return layout.read_parquet(self.path / f"{name}.parquet")
+        return self._table(name)
+
+    def _table(self, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        file = self.path / f"{name}.parquet"
+        if file.exists():
+            self._checksums.check_file(file.name)
+        return layout.read_parquet(file, columns)
 
     def verify(self) -> None:
         """Compare the content with the digest; UserError if it differs."""
@@ -230,7 +244,7 @@ class StampSet:
         """Yield (slice, stamps) of at most `size` stamps, for work that must not hold all."""
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
-            yield rows, np.asarray(self.stamps[rows])
+            yield rows, self[rows]
 
     def __len__(self) -> int:
         return len(self.stamps)
@@ -239,7 +253,13 @@ class StampSet:
         """Raw stamps of `rows`: (3, S, S) for one, (n, 3, S, S) for several."""
         if isinstance(rows, int | np.integer) and not -len(self) <= rows < len(self):
             raise IndexError(f"stamp {rows} of {len(self)}")
-        return np.array(self.stamps[rows])
+        return self._rows("stamps", self.stamps, rows)
+
+    def _rows(
+        self, name: str, array: np.ndarray, rows: int | slice | Sequence[int] | np.ndarray
+    ) -> np.ndarray:
+        index = rows if isinstance(rows, int | slice) else np.asarray(rows)
+        return self._checksums.check_rows(f"{name}.npy", index, np.array(array[index]))
 
     def __repr__(self) -> str:
         return f"<StampSet {self.path} ({len(self)} stamps)>"

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.checksums import FILE as CHECKSUMS
+from rb.io.checksums import file_checksum
 from rb.stamps.batch import Stamps, as_pixels
 from rb.stamps.layout import (
     BOGUS,
@@ -24,9 +26,9 @@ from rb.stamps.layout import (
     REAL,
     boolean_row,
     catalogue_problem,
-    digest,
     open_array,
     shape_problem,
+    summed,
 )
 
 if TYPE_CHECKING:
@@ -305,6 +307,7 @@ class StampSetWriter:
         for name, document in self._documents.items():
             text = json.dumps(document, indent=1)
             (self._temporary / f"{name}.json").write_text(text, encoding="utf-8")
+        digest, checksums = summed(self._temporary)
         self._meta |= {
             "stamp_size": arrays["stamps"].shape[-1],
             "arrays": [name for name in OPTIONAL if name in arrays],
@@ -312,10 +315,16 @@ class StampSetWriter:
             "n_nan_pixels": self._nan_pixels,
             "n_nan_stamps": self._nan_stamps,
             "tables": sorted(self._tables),
-            "digest": digest(self._temporary),
+            "digest": digest,
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         (self._temporary / "meta.json").write_text(json.dumps(self._meta, indent=1))
+        others = {
+            file.name: np.array(file_checksum(file), np.uint32)
+            for file in self._temporary.iterdir()
+            if file.name not in checksums
+        }
+        np.savez(self._temporary / CHECKSUMS, **(checksums | others))  # type: ignore[arg-type]
         if self.path.exists():
             # A folder cannot be replaced in one step: the old set steps aside first, and
             # comes back if the new one cannot take its place.

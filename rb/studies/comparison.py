@@ -111,7 +111,7 @@ def _standard(results: list[RunResult], first: ScoredRun, examples: int) -> list
     """The standard sections, with the stamps of the first run and what is known of them."""
 
     def read(rows: np.ndarray) -> np.ndarray:
-        return np.asarray(first.stamp_set.stamps[first.rows[rows]])
+        return first.stamp_set[first.rows[rows]]
 
     known = {"magnitude": "mag", "SNR": "snr"}
     catalogue = first.stamp_set.columns(list(known.values()), required=False)

@@ -20,6 +20,7 @@ from rb.features.columns import FEATURES_FROM_STAMP
 from rb.features.source import choose, features_of
 from rb.features.table import FeatureTable
 from rb.io.progress import bar
+from rb.io.tables import write_parquet
 from rb.metrics.classification import roc
 from rb.models.forest.files import save_forest
 from rb.models.forest.learners import LEARNERS, AutoscanForest
@@ -172,7 +173,7 @@ def _log_crossvalidation(run: TrackedRun, found: CrossValidation, name: str) -> 
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cv_scores.parquet"
-        scores.to_parquet(file, index=False)
+        write_parquet(scores, file)
         run.log_file(file, "tables")
     if found.importance is not None:
         _log_frame(run, found.importance, "tables/importance.csv", index=False)

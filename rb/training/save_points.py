@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 
 from rb.errors import UserError
+from rb.io.checksums import is_whole_archive
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -33,7 +32,7 @@ def usable(folder: Path) -> tuple[Path | None, list[str]]:
     damaged: list[str] = []
     for name in (LAST, PREVIOUS):
         if (folder / name).exists():
-            if _is_whole(folder / name):
+            if is_whole_archive(folder / name):
                 return folder / name, damaged
             damaged.append(name)
     return None, damaged
@@ -58,11 +57,3 @@ def epochs_in(folder: Path) -> int:
     except Exception as error:  # whatever a file of somebody else's makes torch say
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{point}: this is no save point of a training ({reason})") from error
-
-
-def _is_whole(file: Path) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError):
-        return False

@@ -123,3 +123,22 @@ def test_a_checkpoint_of_something_else(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "m.ckpt")
     with pytest.raises(UserError, match="not a checkpoint written by train.py"):
         rb.load(tmp_path / "m.ckpt")
+
+
+def test_a_flipped_bit_never_gives_other_weights(tmp_path):
+    file = tmp_path / "m.ckpt"
+    expected = checkpoint(file).state_dict()
+    whole = file.read_bytes()
+    noticed = 0
+    for bit in np.random.default_rng(1).integers(8 * len(whole), size=100).tolist():
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+        try:
+            found = rb.load(file).network.state_dict()
+        except UserError as error:
+            assert str(file) in str(error)
+            noticed += 1
+        else:
+            assert all(torch.equal(found[k], expected[f"network.{k}"]) for k in found)
+    assert noticed > 30

@@ -174,3 +174,22 @@ def test_impossible_inputs(arguments, message):
 def test_a_network_is_not_fed_without_its_channels(tmp_path):
     with pytest.raises(UserError, match=r"needs diff.*has only srch, tmpl.*model=nodia"):
         InputSpec().check(write_set(tmp_path / "set", 4, channels=("srch", "tmpl")))
+
+
+@pytest.mark.parametrize("scaling", [s for s in SCALINGS if s != "raw"])
+@pytest.mark.parametrize("value", [1e30, -1e30, 3.4e38, np.inf, np.nan])
+def test_an_extreme_pixel_counts_as_missing(scaling, value):
+    stamp = np.random.default_rng(1).normal(5, 10, (2, 51, 51)).astype(np.float32)
+    stamp[0, 10, 10] = value
+    missing = np.where(np.abs(stamp) <= 1e18, stamp, np.nan)
+    scaled = scale(stamp, scaling)
+    assert torch.isfinite(scaled).all()
+    assert torch.equal(scaled, scale(missing, scaling))
+    # The neighbour in the batch is none of its business.
+    assert torch.equal(scaled[1], scale(stamp[1:], scaling)[0])
+
+
+@pytest.mark.parametrize("scaling", [s for s in SCALINGS if s != "raw"])
+@pytest.mark.parametrize("value", [0, 1e17, 1e30, np.inf, -np.inf, np.nan])
+def test_a_stamp_of_one_value_becomes_zeros(scaling, value):
+    assert not scale(np.full((1, 51, 51), value, np.float32), scaling).any()

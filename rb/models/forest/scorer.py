@@ -152,7 +152,7 @@ class ForestScorer:
         index = np.arange(len(rows))
         trees = time_prediction(lambda i: self.forest.predict(features.iloc[i]), index, **how)
         if self._source(stamp_set) == "stamps":
-            whole = time_prediction(self.p_real, np.asarray(stamp_set.stamps[rows]), **how)
+            whole = time_prediction(self.p_real, stamp_set[rows], **how)
             trees["ms_per_stamp_with_features"] = whole["ms_per_stamp"]
         return trees
 

@@ -32,7 +32,7 @@ class ExplainedRun:
 
     def stamps(self, index: np.ndarray) -> np.ndarray:
         """Raw stamps of rows `index` of the table."""
-        return np.asarray(self.evaluated.stamp_set.stamps[self.rows[index]])
+        return self.evaluated.stamp_set[self.rows[index]]
 
 
 def titles(run: ExplainedRun, index: np.ndarray) -> list[str]:
