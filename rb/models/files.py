@@ -9,6 +9,9 @@ from pathlib import Path
 from rb.errors import UserError
 from rb.models.contract import Scorer
 
+PACKAGE_FORMAT = 2
+"""Of what a checkpoint says of its network beside the weights."""
+
 # By the end of a file's name: module and function that make a scorer of it. A function takes the
 # file and a folder where it may keep what is slow to compute, or None; it executes nothing that
 # the file holds. Modules are imported when such a file is met.
@@ -52,6 +55,9 @@ def load_file(path: str | os.PathLike[str], cache: Path | None = None) -> Scorer
     where = _LOADERS.get(path.suffix.lower())
     if where is None:
         raise UserError(f"{path}: no model; its file ends in one of {', '.join(_LOADERS)}")
+    # Said before torch is imported, which takes seconds.
+    if path.suffix.lower() == ".ckpt" and not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
     module, _, function = where.partition(":")
     scorer: Scorer = getattr(importlib.import_module(module), function)(path, cache)
     return scorer
