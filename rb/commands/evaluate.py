@@ -28,6 +28,10 @@ def start(config: DictConfig) -> float:
     """Run a study; returns what a sweeper may maximise, the best accuracy of a comparison."""
     settings = resolved(config)
     check_evaluation(settings)
+    if settings["data"]["name"]:
+        from rb.sources import check_settings
+
+        check_settings(settings["data"])
     print("starting …", file=sys.stderr)
     from rb.studies.run import run_study
 

@@ -14,8 +14,8 @@ from rb.errors import UserError
 from rb.io.checksums import is_whole_archive
 from rb.metrics.timing import time_prediction
 from rb.models.build import build_network
-from rb.models.classifier import PACKAGE_FORMAT
 from rb.models.contract import Provenance, checked_threshold
+from rb.models.files import PACKAGE_FORMAT
 from rb.stamps import StampSet
 from rb.stamps.batch import Stamps
 from rb.stamps.inputs import InputSpec

@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from rb.models.build import build_network, build_optimizer
 from rb.models.contract import Provenance
+from rb.models.files import PACKAGE_FORMAT
 from rb.stamps.datamodule import epoch_seed
 from rb.stamps.inputs import InputSpec
-
-PACKAGE_FORMAT = 2
 
 
 class Classifier(L.LightningModule):

@@ -12,6 +12,9 @@ from rb.errors import UserError
 from rb.models.contract import Scorer
 from rb.models.pretrained import published_file
 
+PACKAGE_FORMAT = 2
+"""Of what a checkpoint says of its network beside the weights."""
+
 # By the end of a file's name: module and function that make a scorer of it. A function takes the
 # file and a folder where it may keep what is slow to compute, or None; it executes nothing that
 # the file holds. Modules are imported when such a file is met.
@@ -65,6 +68,9 @@ def load_file(
         raise UserError(f"{path}: no model; its file ends in one of {', '.join(_LOADERS)}")
     if inputs is not None and where != _KERAS:
         raise UserError(f"{path}: says itself how it is fed; leave inputs out")
+    # Said before torch is imported, which takes seconds.
+    if path.suffix.lower() == ".ckpt" and not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
     module, _, function = where.partition(":")
     load = getattr(importlib.import_module(module), function)
     scorer: Scorer = load(path, cache) if inputs is None else load(path, cache, inputs)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import shlex
 import sys
 import time
 from pathlib import Path
 from typing import Any
-
-import lightning
-import torch
 
 from rb.errors import UserError
 from rb.evaluation.results import unique_names
@@ -56,13 +54,15 @@ def write_output(
     run : TrackedRun
         Run of the evaluation.
     """
+    import torch  # after what a study refuses at once; lightning is not imported for its version
+
     page = folder / "report.html"
     provenance: dict[str, Any] = {
         "commands": [*report.commands, this_command()],
         "commit": git_commit() or "unknown",
         "versions": (
             f"rb {__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
-            f"lightning {lightning.__version__}"
+            f"lightning {importlib.metadata.version('lightning')}"
         ),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }

@@ -110,6 +110,15 @@ def read_packets(
         raise PacketFileError("file cannot be read", error.strerror or str(error)) from error
 
 
+def looks_like_packets(path: Path) -> bool:
+    """Whether a file begins as Avro or Parquet does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in (MAGIC, _PARQUET)
+    except OSError:
+        return False
+
+
 def to_packet(record: Mapping[str, Any], schema_name: str = "") -> Packet:
     """Bring a decoded record of any survey into the form of `Packet`.
 

@@ -32,7 +32,12 @@ from rb.sources.alerts.fields import (
     wanted,
 )
 from rb.sources.alerts.files import AlertFile, digest, list_files
-from rb.sources.alerts.packets import Packet, PacketFileError, read_packets
+from rb.sources.alerts.packets import (
+    Packet,
+    PacketFileError,
+    looks_like_packets,
+    read_packets,
+)
 from rb.sources.alerts.settings import AlertSettings
 from rb.sources.alerts.stamps import Candidate, candidate
 from rb.stamps import CHANNELS, StampSet, StampSetWriter
@@ -63,6 +68,19 @@ _COUNTS = (
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Refuse settings that cannot work and a place without packets, before anything is built.
+
+    Raises
+    ------
+    UserError
+        As `open_stamps` does.
+    """
+    files = list_files(AlertSettings.from_config(config).root)
+    if not any(looks_like_packets(file.path) for file in files):
+        open_stamps(config, progress=False)  # says what is there instead, in no time
 
 
 def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet:
