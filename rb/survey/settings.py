@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from rb.errors import UserError
 from rb.stamps.stampset import STAMP_SIZE
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever a change of the simulator changes its pixels, so that old caches are not used."""
 
 
@@ -34,6 +34,8 @@ class SceneSettings:
     galaxy_radius_arcsec: float = 0.4
     galaxy_radius_slope: float = 0.12
     galaxy_radius_scatter: float = 0.16
+    galaxy_knots: float = 8.0
+    galaxy_knots_share: float = 0.4
     star_density: float = 9.5
     star_mag: tuple[float, float] = (16.4, 22.8)
     star_slope: float = 0.25
@@ -43,10 +45,43 @@ class SceneSettings:
     sn_mag_peak: float = 23.6
     sn_mag_width: float = 1.5
     sn_separation_px: float = 30.0
+    sn_offset: float = 1.0
     host_mag: tuple[float, float] = (17.0, 25.8)
     host_mag_peak: float = 22.2
     host_mag_width: float = 1.9
     hostless_fraction: float = 0.02
+
+
+@dataclass(frozen=True)
+class EventSettings:
+    """What else differs between the images, mean numbers per frame: all off."""
+
+    variable_star_per_frame: float = 0.0
+    variable_star_amplitude: float = 0.3
+    agn_per_frame: float = 0.0
+    agn_share: tuple[float, float] = (0.1, 0.7)
+    agn_amplitude: float = 0.3
+    asteroid_per_frame: float = 0.0
+    asteroid_mag: tuple[float, float] = (18.0, 24.0)
+    asteroid_slope: float = 0.3
+    asteroid_trail_px: tuple[float, float] = (1.0, 7.0)
+    fading_per_frame: float = 0.0
+    cc_sn_per_frame: float = 0.0
+    cc_sn_mag: float = 24.0
+    cc_sn_host_mag: float = 21.8
+    cc_sn_offset: float = 1.3
+    tde_per_frame: float = 0.0
+    tde_mag: float = 22.5
+    tde_host_mag: float = 20.5
+    tde_offset: float = 0.0
+    kilonova_per_frame: float = 0.0
+    kilonova_mag: float = 23.0
+    kilonova_host_mag: float = 19.0
+    kilonova_offset: float = 1.8
+    nova_per_frame: float = 0.0
+    nova_mag: float = 22.0
+    nova_host_mag: float = 17.0
+    nova_offset: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +101,7 @@ class ExposureSettings:
     psf_variation: float = 0.008
     psf_variation_ellipticity: float = 0.01
     brighter_fatter: float = 0.004
+    colour_seeing: float = 0.01
     sky_noise: float = 32.0
     sky_noise_scatter: float = 0.45
     shot_noise: float = 1.5
@@ -77,7 +113,12 @@ class ExposureSettings:
     registration_px: float = 0.07
     registration_warp_px: float = 0.06
     registration_source_px: float = 0.055
-    saturation: float = 170000.0
+    refraction_px: float = 0.05
+    flat_error: float = 0.003
+    coadd_resamplings: int = 1
+    template_resamplings: int = 2
+    saturation: float = 60000.0
+    saturation_growth_px: int = 2
 
 
 @dataclass(frozen=True)
@@ -89,6 +130,9 @@ class ArtefactSettings:
     bad_columns: float = 0.03
     ghosts: float = 0.05
     trails: float = 0.02
+    masked_cosmic_rays: float = 3.0
+    masked_columns: float = 0.5
+    masked_trails: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -128,6 +172,7 @@ class SurveySettings:
 
     seed: int = 1
     scene: SceneSettings = field(default_factory=SceneSettings)
+    events: EventSettings = field(default_factory=EventSettings)
     exposure: ExposureSettings = field(default_factory=ExposureSettings)
     artefacts: ArtefactSettings = field(default_factory=ArtefactSettings)
     subtraction: SubtractionSettings = field(default_factory=SubtractionSettings)
@@ -141,6 +186,7 @@ class SurveySettings:
 
 GROUPS = {
     "scene": SceneSettings,
+    "events": EventSettings,
     "exposure": ExposureSettings,
     "artefacts": ArtefactSettings,
     "subtraction": SubtractionSettings,
@@ -156,6 +202,14 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "scene.sn_mag_width": (1e-3, 100.0),
     "scene.host_mag_width": (1e-3, 100.0),
     "scene.hostless_fraction": (0.0, 1.0),
+    "scene.galaxy_knots_share": (0.0, 1.0),
+    "events.agn_share": (0.0, 1.0),
+    "events.asteroid_slope": (-2.0, 2.0),
+    "exposure.colour_seeing": (0.0, 0.1),
+    "exposure.flat_error": (0.0, 0.2),
+    "exposure.coadd_resamplings": (0, 4),
+    "exposure.template_resamplings": (0, 4),
+    "exposure.saturation_growth_px": (0, 10),
     "exposure.search_fwhm_px": (1.5, 20.0),
     "exposure.template_fwhm_px": (1.5, 20.0),
     "exposure.fwhm_range_px": (1.5, 20.0),
