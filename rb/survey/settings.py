@@ -45,7 +45,7 @@ class SceneSettings:
     sn_mag_peak: float = 23.6
     sn_mag_width: float = 1.5
     sn_separation_px: float = 30.0
-    sn_offset: float = 1.0
+    sn_offset: float = 0.8
     host_mag: tuple[float, float] = (17.0, 25.8)
     host_mag_peak: float = 22.2
     host_mag_width: float = 1.9
@@ -69,7 +69,7 @@ class EventSettings:
     cc_sn_per_frame: float = 0.0
     cc_sn_mag: float = 24.0
     cc_sn_host_mag: float = 21.8
-    cc_sn_offset: float = 1.3
+    cc_sn_offset: float = 1.2
     tde_per_frame: float = 0.0
     tde_mag: float = 22.5
     tde_host_mag: float = 20.5
@@ -160,6 +160,9 @@ class DetectionSettings:
     deblend_contrast: float = 0.01
     snr_min: float = 3.5
     max_ellipticity: float = 0.88
+    dipole_box_px: tuple[int, ...] = (5, 17)
+    dipole_depth: tuple[float, ...] = (6.0, 4.0)
+    dipole_pixels: tuple[int, ...] = (1, 19)
     match_radius_px: float = 2.5
     match_snr: float = 3.0
     reference_threshold: float = 1.5

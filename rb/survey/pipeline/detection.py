@@ -101,7 +101,7 @@ def measure_fwhm(
     """
     half = 12
     widths = []
-    for i in np.argsort(-flux, kind="stable")[:60]:
+    for i in np.argsort(-flux, kind="stable")[:40]:
         row, column = round(float(y[i])), round(float(x[i]))
         cut = np.s_[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1]
         if image[cut].shape != (2 * half + 1, 2 * half + 1) or not usable[cut].all():
@@ -218,10 +218,11 @@ def detect(
     sigma = settings.filter_fwhm_px / 2.3548
     kernel = np.exp(-0.5 * (u[:, None] ** 2 + u[None, :] ** 2) / sigma**2)
     kernel /= kernel.sum()
+    excess = noise_excess(clean, variance, mask, fwhm)
     found = _extract(
         "data.detection.threshold",
         clean,
-        settings.threshold,
+        settings.threshold * excess,
         err=background.rms(),
         mask=mask,
         minarea=settings.min_area,
@@ -235,6 +236,7 @@ def detect(
     inside = (column >= edge) & (column < width - edge) & (row >= edge) & (row < height - edge)
     found = found[inside]
     flux, error = psf_flux(clean, variance, mask, found["x"], found["y"], fwhm)
+    error = error * excess
     detections = Detections(
         x=found["x"],
         y=found["y"],
@@ -248,7 +250,60 @@ def detect(
         good = (flux / error >= settings.snr_min) & (
             1.0 - detections.b / detections.a <= settings.max_ellipticity
         )
+    rms = background.globalrms
+    for side, depth, most in zip(
+        settings.dipole_box_px, settings.dipole_depth, settings.dipole_pixels, strict=True
+    ):
+        good &= _count_below(clean, mask, found["x"], found["y"], side, -depth * rms) <= most
     return detections.select(good)
+
+
+def noise_excess(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    fwhm: float,
+    count: int = 400,
+) -> float:
+    """By how much PSF fluxes scatter more than the variance says, because noise is correlated.
+
+    Parameters
+    ----------
+    image, variance : ndarray of shape (height, width)
+        Difference image and its variance, pixel by pixel.
+    mask : ndarray of bool, shape (height, width)
+        Pixels to leave out.
+    fwhm : float
+        Of the PSF, px.
+    count : int
+        At how many places of a lattice the flux is measured.
+
+    Returns
+    -------
+    float
+        Robust scatter of flux over error, at least 1.
+    """
+    edge = STAMP_SIZE // 2
+    height, width = image.shape
+    side = int(np.ceil(np.sqrt(count)))
+    y, x = np.meshgrid(
+        np.linspace(edge, height - 1.0 - edge, side), np.linspace(edge, width - 1.0 - edge, side)
+    )
+    flux, error = psf_flux(image, variance, mask, x.ravel(), y.ravel(), fwhm)
+    pull = flux[np.isfinite(error)] / error[np.isfinite(error)]
+    if len(pull) < 20:
+        return 1.0
+    return max(1.0, float(1.4826 * np.median(np.abs(pull - np.median(pull)))))
+
+
+def _count_below(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], x: Array, y: Array, side: int, level: float
+) -> NDArray[np.int64]:
+    """Number of unmasked pixels below a level in a box round each position."""
+    u = np.arange(side) - side // 2
+    rows = np.rint(y).astype(int)[:, None, None] + u[None, :, None]
+    columns = np.rint(x).astype(int)[:, None, None] + u[None, None, :]
+    return np.sum((image[rows, columns] < level) & ~mask[rows, columns], axis=(1, 2))
 
 
 def psf_flux(

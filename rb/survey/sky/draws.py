@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from rb.stamps.stampset import STAMP_SIZE
-from rb.survey.sky.galaxies import Galaxies
-from rb.survey.sky.profiles import sersic_mixture
+from rb.survey.sky.galaxies import on_ellipse
+from rb.survey.sky.render import Sources
 
 
 def power_law_mags(
@@ -55,29 +55,15 @@ def spread(
     return np.array(kept[first:]).reshape(-1, 2)
 
 
-def places_in_light(
-    rng: np.random.Generator, galaxies: Galaxies, scale: float = 1.0
+def places_in_hosts(
+    rng: np.random.Generator, hosts: Sources, offset: float
 ) -> NDArray[np.float64]:
-    """One position (n, 2) in px in each galaxy, drawn from its own light.
+    """One position (n, 2) in px in each galaxy.
 
-    `scale` stretches the offsets from the galaxy's centre: 0 is the centre.
+    Offsets are normal along both axes of the galaxy's ellipse, with a standard deviation of
+    `offset` half-light radii; 0 is the centre. Injected supernovae of DES lie like this: their
+    distances from the host, in units of its size, have the quantiles of a Rayleigh distribution,
+    less concentrated than the host's light and without its far wings.
     """
-    whole, parts = galaxies.whole, galaxies.parts
-    centre = np.stack([whole.x, whole.y], axis=1)
-    # The part that holds the position: the one with which the light summed up passes a random share.
-    order = np.argsort(galaxies.owner, kind="stable")
-    passed = np.cumsum(parts.flux[order])
-    before = np.searchsorted(galaxies.owner[order], np.arange(len(whole.x)))
-    start = np.where(before > 0, passed[before - 1], 0.0)
-    total = np.bincount(galaxies.owner, parts.flux, minlength=len(whole.x))
-    at = np.searchsorted(passed, start + rng.random(len(whole.x)) * total)
-    chosen = parts.select(order[np.minimum(at, len(order) - 1)] if len(order) else order)
-    place = np.stack([chosen.x, chosen.y], axis=1)
-    for i in range(len(whole.x)):
-        weights, variances = sersic_mixture(float(chosen.index[i]))
-        area = rng.choice(variances, p=weights) * chosen.radius[i] ** 2
-        e1, e2 = chosen.e1[i], chosen.e2[i]
-        area /= np.sqrt(1.0 - e1**2 - e2**2)
-        covariance = area * np.array([[1.0 + e1, e2], [e2, 1.0 - e1]])
-        place[i] += np.linalg.cholesky(covariance) @ rng.standard_normal(2)
-    return centre + scale * (place - centre)
+    u, v = offset * rng.standard_normal((2, len(hosts.x)))
+    return np.stack(on_ellipse(hosts, u, v), axis=1)

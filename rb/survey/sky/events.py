@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rb.survey.settings import EventSettings, SceneSettings
-from rb.survey.sky.draws import normal_mags, places_in_light, power_law_mags, spread
+from rb.survey.sky.draws import normal_mags, places_in_hosts, power_law_mags, spread
 from rb.survey.sky.galaxies import Galaxies, draw_galaxies
 from rb.survey.sky.render import Sources
 
@@ -137,7 +137,7 @@ def draw_explosions(
     host_mag : ndarray of shape (m,)
         Magnitudes of the hosts, m <= n.
     offset : float
-        Distance from the host's centre in units of that of the host's light.
+        Standard deviation of the offset from the host's centre per axis, half-light radii.
     zero_point : float
         Magnitude of 1 ADU.
 
@@ -149,7 +149,7 @@ def draw_explosions(
     """
     n_hosts = len(host_mag)
     hosts = draw_galaxies(rng, settings, host_mag, np.zeros((n_hosts, 2)), zero_point)
-    hosts = hosts.moved(spots[:n_hosts] - places_in_light(rng, hosts, offset))
+    hosts = hosts.moved(spots[:n_hosts] - places_in_hosts(rng, hosts.whole, offset))
     host = np.where(np.arange(len(spots)) < n_hosts, np.arange(len(spots)), -1)
     flux = 10.0 ** (-0.4 * (mag - zero_point))
     return Events.make(kind, spots[:, 0], spots[:, 1], flux, host=host), hosts
@@ -242,7 +242,7 @@ def draw_events(
     count = len(spots)
     mag = normal_mags(rng, count, scene.sn_mag, scene.sn_mag_peak, scene.sn_mag_width)
     host_mag = normal_mags(rng, count, scene.host_mag, scene.host_mag_peak, scene.host_mag_width)
-    faded, hosts = draw_explosions(rng, scene, "fading", spots, mag, host_mag, 1.0, zero_point)
+    faded, hosts = draw_explosions(rng, scene, "fading", spots, mag, host_mag, scene.sn_offset, zero_point)
     faded.host[:] += len(galaxies.mag)
     galaxies = Galaxies.joined(galaxies, hosts)
     events.append(replace(faded, flux=0.0 * faded.flux, template_flux=faded.flux))

@@ -67,15 +67,15 @@ def _distortion(axis_ratio: NDArray, angle: NDArray) -> tuple[NDArray, NDArray]:
     return e * np.cos(2.0 * angle), e * np.sin(2.0 * angle)
 
 
-def _on_disc(disc: Sources, u: NDArray, v: NDArray) -> tuple[NDArray, NDArray]:
-    """Positions on discs seen inclined; (u, v) in half-light radii, u along the major axis."""
-    e = np.hypot(disc.e1, disc.e2)
+def on_ellipse(galaxies: Sources, u: NDArray, v: NDArray) -> tuple[NDArray, NDArray]:
+    """Positions in galaxies; (u, v) in half-light radii, u along the major axis."""
+    e = np.hypot(galaxies.e1, galaxies.e2)
     stretch = ((1.0 + e) / (1.0 - e)) ** 0.25
-    angle = 0.5 * np.arctan2(disc.e2, disc.e1)
-    a, b = u * disc.radius * stretch, v * disc.radius / stretch
+    angle = 0.5 * np.arctan2(galaxies.e2, galaxies.e1)
+    a, b = u * galaxies.radius * stretch, v * galaxies.radius / stretch
     return (
-        disc.x + a * np.cos(angle) - b * np.sin(angle),
-        disc.y + a * np.sin(angle) + b * np.cos(angle),
+        galaxies.x + a * np.cos(angle) - b * np.sin(angle),
+        galaxies.y + a * np.sin(angle) + b * np.cos(angle),
     )
 
 
@@ -94,7 +94,7 @@ def _knots(
     theta = phase + pitch * np.log(r) + np.pi * rng.integers(0, 2, n)
     theta = theta + looseness * rng.standard_normal(n)
     place = disc.select(owner)
-    x, y = _on_disc(place, r * np.cos(theta), r * np.sin(theta))
+    x, y = on_ellipse(place, r * np.cos(theta), r * np.sin(theta))
     brightness = rng.lognormal(0.0, 0.8, n)
     total = np.bincount(owner, brightness, minlength=len(disc.x))
     flux = place.flux * share[owner] * brightness / total[owner]
