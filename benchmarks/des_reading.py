@@ -29,6 +29,7 @@ from rb.sources.des.archive import index_tar
 from rb.sources.des.file import StampFile
 from rb.sources.des.plan import Plan, Shard
 from rb.sources.des.read import read_unit
+from rb.stamps import STAMP_SIZE
 
 Found = Iterator[tuple[str, np.ndarray]]
 
@@ -49,7 +50,7 @@ def with_fitsio(root: Path) -> Found:
 
 
 def from_files(root: Path) -> Found:
-    parser = StampParser()
+    parser = StampParser(STAMP_SIZE)
     for path in root.rglob("*.fits"):
         yield path.stem, parser.read(path.read_bytes()).astype(np.float32)
 
@@ -68,7 +69,7 @@ def with_tarfile_and_astropy(tars: Path) -> Found:
 
 
 def from_mapped_tars(tars: Path) -> Found:
-    parser = StampParser()
+    parser = StampParser(STAMP_SIZE)
     for path in sorted(tars.glob("*.tar")):
         index = index_tar(path)
         names = [f"{PANELS[c]}{i}" for c, i in zip(index.channels, index.ids, strict=True)]

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import rb
 from rb.errors import UserError
 from rb.features.autoscan import compute
 from rb.sources.simulated import build
@@ -109,18 +110,9 @@ def _first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
 
 def classify(checkpoint: Path, stamps: StampSet, rows: np.ndarray) -> None:
     """Print what the DES-trained network makes of simulated candidates."""
-    import torch
-
     from rb.metrics.auc import auc
-    from rb.models.keras.network import load_keras
-    from rb.stamps.scaling import InputSpec
 
-    network = load_keras(checkpoint)
-    inputs = InputSpec().prepare(stamps[rows])
-    with torch.inference_mode():
-        p_real = torch.cat(
-            [torch.softmax(network(batch), 1)[:, REAL] for batch in inputs.split(500)]
-        ).numpy()
+    p_real = rb.load(checkpoint).score(stamps, rows)
     labels = stamps.labels[rows]
     is_real = labels == REAL
     right = (p_real > 0.5) == is_real
@@ -145,10 +137,10 @@ def forest(path: Path, stamps: StampSet, rows: np.ndarray) -> None:
     from rb.features import PIXEL_FEATURES
     from rb.features.table import read_table
     from rb.metrics.classification import evaluate_scores
-    from rb.models.forest.learners import restricted
+    from rb.models.forest.learners import AutoscanForest
 
     table = read_table(path).labelled().restricted(PIXEL_FEATURES)
-    p_real = restricted(table, PIXEL_FEATURES).predict(compute(stamps[rows]))
+    p_real = AutoscanForest(features=PIXEL_FEATURES).fit(table).predict(compute(stamps[rows]))
     own = crossvalidate(table, "forest", folds=5, features=PIXEL_FEATURES)
     print(f"\n(c) forest of {len(PIXEL_FEATURES)} pixel features, trained on {len(table)} DES rows")
     for what, scores in (

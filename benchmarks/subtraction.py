@@ -125,7 +125,9 @@ def judge(
             if not mask[near].any() and not observation.artefacts[near].any():
                 values.append(float(np.sqrt(np.mean(pull[near] ** 2))))
 
-    flux, error = psf_flux(difference, variance, mask, sn.x, sn.y, fwhm)
+    flux, error = psf_flux(
+        difference, variance, mask, sn.x, sn.y, fwhm, settings.detection.stamp_size // 2
+    )
     truth = sn.flux * observation.flux_scale
     bright = truth / error > 20
     score.flux.extend(flux[bright] / truth[bright])

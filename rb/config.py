@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def _rows(grid: Sequence[Sequence[Any]], n: int | None, seed: int | None) -> str
     combinations = list(itertools.product(*grid))
     if n is not None:
         if not 1 <= n <= len(combinations):
-            raise UserError(f"draws is {n}; the grid has {len(combinations)} combinations")
+            raise UserError(f"vary.draws is {n}; the grid has {len(combinations)} combinations")
         combinations = random.Random(seed).sample(combinations, n)
     return ",".join("[" + ",".join(map(str, row)) + "]" for row in combinations)
 
@@ -46,13 +47,7 @@ _NO_RESULT = (
     "name",
     "experiment",
     "size",
-    "row",
-    "row_names",
-    "grid",
-    "draws",
-    "draw_seed",
-    "length",
-    "scaling",
+    "vary",
     "sweep",
     "tracking",
     "paths",
@@ -62,14 +57,17 @@ _NO_RESULT = (
     "trainer.memory_gb",
 )
 
+# Files whose content changes the result: an other one at the same place is another setting.
+_FILES = ("data.labels", "model.init_from", "model.checkpoint", "model.network.weights")
+
 
 def config_digest(config: Mapping[str, Any]) -> str:
     """SHA-256 over all settings of a training that change its result.
 
     Two jobs with the same digest are the same job: names, places, numbers of processes and
-    how an experiment puts its settings together are left out. So is what is null, which is the
-    same as a setting that does not exist: digests outlive settings that are added later. A
-    table of labels counts by its content.
+    how an experiment puts its settings together (`vary`) are left out. So is what is null or an
+    empty mapping, which is the same as a setting that does not exist: digests outlive settings
+    that are added later. A table of labels and files of weights count by their content.
 
     Parameters
     ----------
@@ -79,11 +77,13 @@ def config_digest(config: Mapping[str, Any]) -> str:
     kept = {
         key: value
         for key, value in flat(config)
-        if value is not None and not any(key == k or key.startswith(k + ".") for k in _NO_RESULT)
+        if value not in (None, {})
+        and not any(key == k or key.startswith(k + ".") for k in _NO_RESULT)
     }
-    labels = kept.get("data.labels")
-    if labels is not None and Path(str(labels)).is_file():
-        kept["data.labels"] = hashlib.sha256(Path(str(labels)).read_bytes()).hexdigest()
+    for key in _FILES:
+        if key in kept and Path(str(kept[key])).is_file():
+            with Path(str(kept[key])).open("rb") as file:
+                kept[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -93,12 +93,49 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If a mandatory value is missing (``???``).
+        If a mandatory value is missing (``???``), or `paths` leads nowhere.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]} is not set; add {missing[0]}=… to the command")
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    check_places(settings["paths"])
+    return settings  # type: ignore[return-value]
+
+
+def check_places(paths: Mapping[str, Any]) -> None:
+    """Refuse places that cannot be folders, before anything is written anywhere.
+
+    Raises
+    ------
+    UserError
+        Naming the key.
+    """
+    for key, value in paths.items():
+        if not value:
+            raise UserError(f"paths.{key} is '{'' if value is None else value}'; give a folder")
+        if Path(str(value)).is_file():
+            raise UserError(f"paths.{key} is {value}, which is a file; give a folder")
+
+
+# Settings whose values are words, also those that look like numbers, and their sweeps.
+_WORDS = re.compile(
+    r"\+{0,2}(?:run|runs|name|title|report|scores|tracking\.(?:uri|experiment)|paths\.\w+|"
+    r"data\.(?:path|root|table|cache|labels)|model\.(?:init_from|checkpoint)|study\.table)="
+)
+_LIKE_A_NUMBER = re.compile(
+    r"(?<![^=,\[])\s*([+-]?(?:[\d._]+(?:e[+-]?\d+)?|inf|nan)|true|false)\s*(?![^,\]])",
+    re.IGNORECASE,
+)
+
+
+def words_as_typed(arguments: Sequence[str]) -> list[str]:
+    """Arguments for Hydra in which ``run=12e45678`` stays the word that was typed.
+
+    Hydra reads what looks like a number as one, which for that ID is infinity.
+    """
+    return [_LIKE_A_NUMBER.sub(r"'\1'", one) if _WORDS.match(one) else one for one in arguments]
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

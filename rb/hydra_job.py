@@ -8,21 +8,18 @@ import os
 import re
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from rb.config import register_resolvers
+from rb.config import register_resolvers, words_as_typed
 from rb.errors import UserError
+from rb.interrupts import Interrupted, raise_interrupted
 
 # A failed job of a sweep must not stop the others; it is remembered here for the exit code.
 _failed_jobs: list[str] = []
 # What Hydra leaves open when a sweep is stopped or fails: its callbacks are not called then.
 _left_open: list[Callable[[BaseException], None]] = []
-
 
 # Plugins of Hydra by the name that configuration files call them, and the extra with them.
 _PLUGINS = {
@@ -31,14 +28,6 @@ _PLUGINS = {
     "submitit_slurm": "sweeps",
     "optuna": "optuna",
 }
-
-
-class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Not an `Exception`, so that nothing on the way swallows it."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
 
 
 def run_command(main: Callable[[], Any]) -> NoReturn:
@@ -51,6 +40,7 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     register_resolvers()
+    sys.argv[1:] = words_as_typed(sys.argv[1:])
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, raise_interrupted)
     try:
@@ -111,41 +101,6 @@ def fail(message: str) -> NoReturn:
     """Print one line and exit with code 2."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-def raise_interrupted(signum: int, frame: FrameType | None) -> None:
-    """Signal handler: what goes on is interrupted, once."""
-    # A second signal while the first is being dealt with must not cut that short.
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)
-    if _uninterrupted:
-        _postponed.append(signum)
-        return
-    raise Interrupted(signum)
-
-
-# Calls under way in the main thread that an interruption has to wait for, and what waits.
-_uninterrupted: list[None] = []
-_postponed: list[int] = []
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let an interruption wait until the block is left.
-
-    For short work that leaves something locked behind when it is cut, such as a transaction.
-    Only the main thread receives signals; in others this does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    _uninterrupted.append(None)
-    try:
-        yield
-    finally:
-        _uninterrupted.pop()
-        if _postponed and not _uninterrupted:
-            raise Interrupted(_postponed.pop())
 
 
 def configuration_message(error: Exception) -> str | None:

@@ -33,7 +33,7 @@ def composed(*overrides: str, with_hydra: bool = False):
 
 def rows(experiment: str, *overrides: str) -> list[tuple[int, ...]]:
     config = composed(f"experiment={experiment}", "size=small", *overrides, with_hydra=True)
-    return [tuple(row) for row in json.loads(f"[{config.hydra.sweeper.params.row}]")]
+    return [tuple(row) for row in json.loads(f"[{config.hydra.sweeper.params['vary.row']}]")]
 
 
 def test_table_10_is_swept_row_by_row():
@@ -47,19 +47,19 @@ def test_the_grid_holds_every_combination_and_so_every_row_of_the_table():
 
 
 def test_the_random_search_draws_from_the_grid_by_seed():
-    drawn = rows("table10_random", "draws=9")
+    drawn = rows("table10_random", "vary.draws=9")
     assert len(set(drawn)) == 9 and set(drawn) < set(rows("table10_grid"))
-    assert drawn == rows("table10_random", "draws=9")
-    assert drawn != rows("table10_random", "draws=9", "draw_seed=2")
+    assert drawn == rows("table10_random", "vary.draws=9")
+    assert drawn != rows("table10_random", "vary.draws=9", "vary.draw_seed=2")
 
 
 def test_more_draws_than_combinations_are_refused():
-    done = run("train.py", "experiment=table10_random", "size=toy", "draws=40", expect=2)
-    assert done.stderr.splitlines()[1:] == ["error: draws is 40; the grid has 32 combinations"]
+    done = run("train.py", "experiment=table10_random", "size=toy", "vary.draws=40", expect=2)
+    assert done.stderr.splitlines()[1:] == ["error: vary.draws is 40; the grid has 32 combinations"]
 
 
 def test_a_row_reaches_the_network_and_the_batches():
-    config = composed("experiment=table10", "size=small", "row=[15,5,3,100]")
+    config = composed("experiment=table10", "size=small", "vary.row=[15,5,3,100]")
     kernels = [layer["kernel"] for layer in config["model"]["network"]["convolutions"]]
     assert (*kernels, config["trainer"]["batch_size"]) == (15, 5, 3, 100)
 
@@ -104,7 +104,7 @@ def test_every_setting_has_a_comment():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWEPT)
 def test_each_experiment_runs_at_toy_size(name, toy_root, monkeypatch, as_before):
-    few = {"table10_grid": ["grid=[[5,7],[3],[3],[100]]"]}.get(name, [])
+    few = {"table10_grid": ["vary.grid=[[5,7],[3],[3],[100]]"]}.get(name, [])
     if name == "premade":
         pytest.importorskip("timm")
     words = [f"experiment={name}", "size=toy", f"paths.root={toy_root}", *few]

@@ -14,17 +14,13 @@ _SUBSETS = (None, "test", "val", "train", "all")
 
 
 def start(config: DictConfig) -> float:
-    """Evaluate; returns the best accuracy."""
+    """Run a study; returns what a sweeper may maximise, the best accuracy of a comparison."""
     settings = resolved(config)
     check_evaluation(settings)
     print("starting …", file=sys.stderr)
-    if settings["study"]["name"] != "comparison":
-        from rb.studies.run import run_study
+    from rb.studies.run import run_study
 
-        return run_study(settings)
-    from rb.studies.comparison import evaluate
-
-    return evaluate(settings)
+    return run_study(settings)
 
 
 def check_evaluation(settings: dict[str, Any]) -> None:

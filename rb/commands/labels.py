@@ -1,24 +1,76 @@
-"""`rb labels review` and `rb labels merge`, once their arguments are read."""
+"""`rb labels review` and `rb labels merge`: judge suspicious labels, combine the verdicts."""
 
 from __future__ import annotations
 
-import getpass
-import shlex
-import socket
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from rb.console import make_console
+from rb.commands import Command
+from rb.commands.arguments import port, positive, whole
 from rb.errors import UserError
-from rb.labels.journal import VERDICTS, read_journals
-from rb.labels.merge import Agreement, agreements, merge_verdicts, outcomes, write_verdicts
-from rb.labels.review import Review
-from rb.metrics.intervals import Estimate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rb.labels.merge import Agreement
+    from rb.labels.review import Review
+    from rb.metrics.intervals import Estimate
 
 
-def review(session: Review, port: int | None) -> None:
+def _review_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suspects", type=Path, help="table of python evaluate.py study=labels")
+    parser.add_argument(
+        "--out", type=Path, default=Path("review"), metavar="FOLDER", help="for verdicts (review)"
+    )
+    parser.add_argument(
+        "--set", type=Path, metavar="FOLDER", help="the stamp set (the one the table names)"
+    )
+    parser.add_argument("--inspector", metavar="NAME", help="only this one (ask in the page)")
+    parser.add_argument("--top", type=positive, metavar="N", help="only the first N suspects")
+    parser.add_argument(
+        "--given", choices=("real", "bogus"), help="only candidates labelled so, e.g. bogus"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--all", action="store_true", help="all ranked candidates, not suspects only"
+    )
+    which.add_argument(
+        "--random",
+        type=positive,
+        metavar="N",
+        help="N candidates at random instead of suspects, to measure the share of wrong labels",
+    )
+    parser.add_argument("--seed", type=whole, default=0, help="of --random (0)")
+    parser.add_argument(
+        "--facts", metavar="A,B", help="columns of the catalogue to show (magnitude, SNR, band, …)"
+    )
+    parser.add_argument("--port", type=port, help="port on this machine (8642 or one of the next)")
+
+
+def _review(arguments: argparse.Namespace) -> int:
+    from rb.labels.review import Choice, Review
+
+    given = None if arguments.given is None else ("real", "bogus").index(arguments.given)
+    facts = arguments.facts
+    session = Review(
+        arguments.suspects,
+        arguments.out,
+        stamps=arguments.set,
+        choice=Choice(arguments.top, arguments.all, given, arguments.random, arguments.seed),
+        inspector=arguments.inspector,
+        facts=None if facts is None else [name.strip() for name in facts.split(",")],
+    )
+    _serve(session, arguments.port)
+    return 0
+
+
+def _serve(session: Review, port: int | None) -> None:
     """Serve the page until Ctrl-C; say where it is and how to reach it from elsewhere."""
+    import getpass
+    import socket
+
+    from rb.console import make_console
     from rb.labels.server import HOST, ReviewServer
 
     console = make_console()
@@ -45,42 +97,69 @@ def review(session: Review, port: int | None) -> None:
 
 
 def _print_progress(session: Review) -> None:
+    import shlex
+
+    from rb.console import make_console
+    from rb.labels.journal import VERDICTS, read_journals
+
     console = make_console()
     try:
-        said = read_journals(session.folder)
+        journals = read_journals(session.folder)
     except UserError:
         console.print("no verdicts yet")
         return
-    for name, table in said.items():
+    for name, table in journals.items():
         counts = table["verdict"].value_counts()
-        told = ", ".join(f"{counts.get(v, 0):,} {v}" for v in VERDICTS)
-        console.print(f"{name}: {len(table):,} judged ({told})", markup=False)
+        by_verdict = ", ".join(f"{counts.get(v, 0):,} {v}" for v in VERDICTS)
+        console.print(f"{name}: {len(table):,} judged ({by_verdict})", markup=False)
     console.print(
         f"combine them with: rb labels merge {shlex.quote(str(session.folder))}", markup=False
     )
 
 
-def merge(folder: Path, out: Path, at_least: int, unanimous: bool) -> None:
-    """Combine the verdicts in `folder`, print how far inspectors agree, write the table."""
-    console = make_console()
-    said = read_journals(folder)
-    table = merge_verdicts(said, at_least=at_least, unanimous=unanimous)
+def _merge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="folder of rb labels review")
+    parser.add_argument(
+        "--out", type=Path, default=Path("verdicts.parquet"), metavar="TABLE",
+        help="table to write, .parquet or .csv (verdicts.parquet)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--at-least", type=positive, default=1, metavar="N",
+        help="no verdict on candidates that fewer inspectors looked at (1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unanimous", action="store_true", help="no verdict where some say real and some bogus"
+    )
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    """Combine the verdicts, print how far inspectors agree, write the table."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from rb.console import make_console
+    from rb.labels.journal import VERDICTS, read_journals
+    from rb.labels.merge import agreements, merge_verdicts, outcomes, write_verdicts
+
+    console, out = make_console(), arguments.out
+    journals = read_journals(arguments.folder)
+    table = merge_verdicts(journals, at_least=arguments.at_least, unanimous=arguments.unanimous)
     write_verdicts(table, out)
     counts = table["verdict"]
     shown = Table(title="inspectors")
     for column in ("inspector", "judged", *VERDICTS, "label and p_real shown"):
         shown.add_column(column, justify="left" if column == "inspector" else "right")
-    for name, journal in said.items():
+    for name, journal in journals.items():
         each = journal["verdict"].value_counts()
         shown.add_row(
-            _plain(name),
+            escape(name),
             f"{len(journal):,}",
             *(f"{each.get(v, 0):,}" for v in VERDICTS),
             f"{int(journal['shown'].sum()):,}",
         )
     console.print(shown)
-    if len(said) > 1:
-        console.print(_agreement_table(agreements(said)))
+    if len(journals) > 1:
+        console.print(_agreement_table(agreements(journals)))
     for one in outcomes(table):
         word, other = ("real", "bogus") if one.label == 0 else ("bogus", "real")
         console.print(
@@ -93,15 +172,19 @@ def merge(folder: Path, out: Path, at_least: int, unanimous: bool) -> None:
         markup=False,
     )
     console.print(f"train with: python train.py data.labels={out}", markup=False)
+    return 0
 
 
 def _agreement_table(found: list[Agreement]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(title="agreement on candidates that all of them judged")
     for column in ("inspectors", "candidates", "said the same (95 %)", "kappa"):
         table.add_column(column, justify="left" if column == "inspectors" else "right")
     for one in found:
         # Of more than two the first column would be a list; their number says as much.
-        who = " and ".join(map(_plain, one.inspectors))
+        who = " and ".join(map(escape, one.inspectors))
         if len(one.inspectors) > 2:
             who = f"all {len(one.inspectors)} (Fleiss)"
         kappa = "–" if one.kappa != one.kappa else f"{one.kappa:.2f}"
@@ -115,7 +198,20 @@ def _percent(share: Estimate) -> str:
     return f"{100 * share.value:.1f} % ({100 * share.low:.1f}–{100 * share.high:.1f})"
 
 
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+_FAMILY = "wrong labels: look at suspects, combine verdicts (docs/labels.md)"
+COMMANDS = (
+    Command(
+        ("labels", "review"),
+        "look at suspicious labels in a browser and judge them",
+        _review_arguments,
+        _review,
+        _FAMILY,
+    ),
+    Command(
+        ("labels", "merge"),
+        "combine the verdicts of several inspectors into a table for data.labels",
+        _merge_arguments,
+        _merge,
+        _FAMILY,
+    ),
+)

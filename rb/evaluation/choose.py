@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import yaml
 
+from rb.config import project_root
 from rb.errors import UserError
-from rb.models.checkpoint import TrainedModel, load_model
-from rb.models.forest.scorer import SUFFIX, TrainedForest, load_forest
-from rb.stamps.scaling import InputSpec
+from rb.models.contract import Scorer
+from rb.models.files import load_file, model_file
 from rb.tracking import PARENT_TAG, STATE_TAG, SWEEP_TAG, Tracking
 
 if TYPE_CHECKING:
@@ -22,42 +22,57 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ChosenModel:
     """A model to evaluate and what is known of its training; files have no run."""
 
     name: str
     run_id: str
-    model: TrainedModel | TrainedForest
+    model: Scorer
     config: dict[str, Any] | None = None
     history: pd.DataFrame | None = None
     metrics: dict[str, float] | None = None
     command: str | None = None
 
 
-def select(tracking: Tracking, runs: Any, cache: Path | None = None) -> list[Candidate]:
-    """The models that ``runs`` names, in the order given.
+def load(what: str | os.PathLike[str], runs: str | os.PathLike[str] | None = None) -> Scorer:
+    """The one model that `what` names, see `rb.load`."""
+    file = model_file(what)
+    if file is not None:
+        return load_file(file)
+    folder = project_root() / "mlruns" if runs is None else Path(runs)
+    if "MLFLOW_TRACKING_URI" not in os.environ and not (folder / "mlflow.db").is_file():
+        raise UserError(f"{what} is no file of a model, and there are no runs in {folder}")
+    chosen = select(Tracking(None, folder, "rb"), os.fspath(what))
+    if len(chosen) > 1:
+        names = ", ".join(f"{c.run_id[:8]} ({c.name})" for c in chosen[:5])
+        raise UserError(f"{what} names {len(chosen)} models; give one of them: {names}")
+    return chosen[0].model
+
+
+def select(tracking: Tracking, runs: Any, cache: Path | None = None) -> list[ChosenModel]:
+    """The models that `runs` names, in the order given.
 
     Parameters
     ----------
     tracking : Tracking
         Where the runs are.
     runs : str or sequence of str
-        ``latest``, ``best``, IDs, names, files.
+        `latest`, `best`, IDs, names, files.
     cache : path, optional
-        Folder where forests keep the features of stamps.
+        Folder where models may keep what is slow to compute.
 
     Raises
     ------
     UserError
         If one does not exist, has not finished, or is not a training run.
     """
-    chosen: list[Candidate] = []
+    chosen: list[ChosenModel] = []
     for entry in [runs] if isinstance(runs, str) else list(runs):
-        entry = str(entry)
-        if entry.endswith((".h5", ".hdf5", ".keras", ".ckpt", SUFFIX)):
-            chosen.append(_from_file(Path(entry), cache))
+        file = model_file(str(entry))
+        if file is not None:
+            chosen.append(ChosenModel(file.stem, "", load_file(file, cache)))
         else:
-            chosen += [_from_run(tracking, run, cache) for run in _find(tracking, entry)]
+            chosen += [_from_run(tracking, run, cache) for run in _find(tracking, str(entry))]
     unique = {c.run_id or c.name: c for c in chosen}
     return list(unique.values())
 
@@ -117,34 +132,16 @@ def _finished(runs: list[Run]) -> list[Run]:
     ]
 
 
-def _from_run(tracking: Tracking, run: Run, cache: Path | None) -> Candidate:
-    is_forest = run.data.tags.get("inputs") == "features"
+def _from_run(tracking: Tracking, run: Run, cache: Path | None) -> ChosenModel:
     with tempfile.TemporaryDirectory() as folder:
-        name = f"checkpoint/best{SUFFIX if is_forest else '.ckpt'}"
-        checkpoint = tracking.artifact(run.info.run_id, name, folder)
-        config = tracking.artifact(run.info.run_id, "config.yaml", folder)
+        model = tracking.artifact(run.info.run_id, "checkpoint", folder)
         history = tracking.artifact(run.info.run_id, "history.csv", folder)
-        return Candidate(
+        return ChosenModel(
             run.info.run_name,
             run.info.run_id,
-            load_forest(checkpoint, cache) if is_forest else load_model(checkpoint),
-            yaml.safe_load(config.read_text()),
+            load_file(model, cache),
+            tracking.config_of(run),
             pd.read_csv(history),
             dict(run.data.metrics),
             run.data.tags.get("rb.command"),
         )
-
-
-def _from_file(path: Path, cache: Path | None) -> Candidate:
-    if path.suffix == SUFFIX:
-        return Candidate(path.stem, "", load_forest(path, cache))
-    if path.suffix == ".ckpt":
-        return Candidate(path.stem, "", load_model(path))
-    from rb.models.keras.network import load_keras
-
-    network = load_keras(path)
-    if network.channels is None or network.stacking is None:
-        raise UserError(f"{path}: takes {network.input_shape}, which is no stack of 51x51 stamps")
-    inputs = InputSpec(channels=network.channels, stacking=network.stacking)
-    facts = {"name": path.stem, "labels": "0 real, 1 bogus", "training_set": None}
-    return Candidate(path.stem, "", TrainedModel(network.eval(), inputs, 0.5, facts))

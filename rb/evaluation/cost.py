@@ -19,16 +19,6 @@ CCDS, CCD_SHAPE = 62, (2048, 4096)
 """Science detectors of DECam (Flaugher et al. 2015) and their size, px."""
 FOCAL_PLANE_PX = CCDS * CCD_SHAPE[0] * CCD_SHAPE[1]
 
-STAMP_PX = 51 * 51
-PAPER_DIA_HOURS = 15.5
-"""CPU hours that DES spends on difference imaging of one 2.2 sq. deg. exposure (section 1)."""
-PAPER_PSF_SHARE = 2 / 3
-"""Share of it that is PSF matching."""
-PAPER_MS = {"dia": (1.00, 0.03), "nodia": (0.30, 0.01)}
-"""Clock time of a prediction, ms per stamp, and its error (Table 1)."""
-PAPER_NODE_HOURS = {"dia": 35.0, "nodia": 56.0}
-"""Training, "CPU node hours" (Table 1); the text beside it says CPU hours."""
-
 IMAGING_STEPS = ("psf_matching", "subtraction", "detection")
 
 
@@ -130,6 +120,20 @@ class Imaging:
         """CPU seconds of a focal plane: that of a frame, scaled by the area."""
         return self.per_frame(step) * FOCAL_PLANE_PX / self.frame_px
 
+    def table(self) -> pd.DataFrame:
+        """A row a step, and all of them together: CPU time of a frame and of a candidate."""
+        import pandas as pd
+
+        costs = pd.DataFrame(
+            {
+                "step": [step.replace("_", " ") for step in self.seconds],
+                "CPU s per frame": [self.per_frame(step) for step in self.seconds],
+                "CPU ms per candidate": [1000 * self.per_candidate(step) for step in self.seconds],
+            }
+        )
+        total = {"step": "together"} | costs.drop(columns="step").sum().to_dict()
+        return pd.concat([costs, pd.DataFrame([total])], ignore_index=True)
+
 
 def imaging_of(stamp_set: StampSet) -> Imaging | None:
     """What difference imaging took for the frames of a simulated set; None for other sets.
@@ -154,14 +158,14 @@ def imaging_of(stamp_set: StampSet) -> Imaging | None:
     return Imaging(seconds, int(side) ** 2, found)
 
 
-def tiles_per_plane() -> float:
-    """Stamps that cover a focal plane once, side by side; the paper counts in these."""
-    return FOCAL_PLANE_PX / STAMP_PX
+def tiles_per_plane(side: int) -> float:
+    """Stamps of `side` px that cover a focal plane once; the paper counts in these."""
+    return FOCAL_PLANE_PX / side**2
 
 
 def cpu_per_stamp(timing: pd.DataFrame) -> float:
-    """CPU seconds of a stamp at the batch size that needs least."""
-    return float(timing["cpu_ms_per_stamp"].min()) / 1000
+    """CPU seconds of a stamp, scaling included, at the batch size that needs least."""
+    return float(timing["cpu_ms_per_stamp_with_scaling"].min()) / 1000
 
 
 def extrapolated_hours(

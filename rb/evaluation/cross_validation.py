@@ -37,7 +37,7 @@ class CrossValidation:
     fold
         (N,) the fold in which a row was held out.
     importance
-        Permutation importances, see :meth:`rb.evaluation.importance.Permutation.table`;
+        Permutation importances, see `rb.evaluation.importance.Permutation.table`;
         None where they were not asked for.
     """
 
@@ -52,7 +52,7 @@ class CrossValidation:
     def metrics(self, threshold: float = 0.5) -> dict[str, Estimate]:
         """All metrics of the pooled out-of-fold scores, with 95 % intervals.
 
-        Rates have Wilson intervals, the AUC DeLong's (:mod:`rb.evaluation`). They cover the
+        Rates have Wilson intervals, the AUC DeLong's (`rb.evaluation`). They cover the
         scatter of the candidates, not that of the training.
         """
         return evaluate_scores(self.table.labels, self.p_real, threshold)
@@ -85,7 +85,7 @@ def crossvalidate(
     table
         Candidates; those without a label are left out.
     learner, features, seed, jobs
-        As for :class:`~rb.models.forest.learners.AutoscanForest`; `seed` also shuffles the folds.
+        As for `rb.models.forest.learners.AutoscanForest`; `seed` also shuffles the folds.
     folds
         Number of folds, at least 2.
     progress
@@ -118,37 +118,6 @@ def crossvalidate(
             progress(k + 1, folds)
     importance = permutation.table() if permutation else None
     return CrossValidation(learner, folds, seed, table, score, fold, importance)
-
-
-def importances(
-    table: FeatureTable,
-    learner: str = "forest",
-    folds: int = 5,
-    repeats: int = 3,
-    seed: int = 0,
-    features: Sequence[str] = ALL_38,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Permutation importance of every feature, on held-out candidates.
-
-    Parameters
-    ----------
-    table, learner, folds, seed, features, jobs, progress
-        As for :func:`crossvalidate`.
-    repeats
-        Shuffles of each feature in each fold, at least 1.
-
-    Returns
-    -------
-    pandas.DataFrame
-        See :meth:`rb.evaluation.importance.Permutation.table`.
-    """
-    if repeats < 1:
-        raise UserError(f"repeats is {repeats}; an importance needs at least one shuffle")
-    found = crossvalidate(table, learner, folds, seed, features, jobs, progress, repeats)
-    assert found.importance is not None
-    return found.importance
 
 
 def operating_points(

@@ -60,10 +60,10 @@ class Permutation:
         Returns
         -------
         pandas.DataFrame
-            ``feature``; ``auc_loss``, ``accuracy_loss`` (means over folds and repeats) with
-            ``_error`` (standard error; folds share training rows, so it is somewhat too small)
-            and ``_spread`` (standard deviation); ``group`` (the features that it is correlated
-            with and itself, empty if none) and ``group_auc_loss``, ``group_auc_loss_spread``,
+            `feature`; `auc_loss`, `accuracy_loss` (means over folds and repeats) with
+            `_error` (standard error; folds share training rows, so it is somewhat too small)
+            and `_spread` (standard deviation); `group` (the features that it is correlated
+            with and itself, empty if none) and `group_auc_loss`, `group_auc_loss_spread`,
             the same where the whole group is shuffled.
         """
         of = {name: group for group in self.groups for name in group}

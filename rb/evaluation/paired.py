@@ -13,6 +13,7 @@ from rb.evaluation.results import RunResult
 from rb.metrics.auc import auc_difference
 from rb.metrics.classification import BOGUS, REAL, UNKNOWN
 from rb.metrics.intervals import UNDEFINED, Estimate, normal_quantile
+from rb.models.contract import IMAGE_KINDS
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def dia_against_nodia(results: Sequence[RunResult], confidence: float = 0.95) ->
     None where one of the two kinds is missing, or they share no labelled stamp.
     """
     best = best_of_each_kind(results)
-    if not {"dia", "nodia"} <= best.keys():
+    if not set(IMAGE_KINDS) <= best.keys():
         return None
     return compare_if_shared(best["dia"], best["nodia"], confidence)
 
@@ -237,12 +238,11 @@ def networks_against_forest(
     Empty where there is no forest, or no network shares a labelled stamp with it.
     """
     best = best_of_each_kind(results)
-    if "features" not in best:
+    forest = next((r for r in best.values() if not r.sees_stamps), None)
+    if forest is None:
         return []
     found = [
-        compare_if_shared(best[kind], best["features"], confidence)
-        for kind in ("dia", "nodia")
-        if kind in best
+        compare_if_shared(best[kind], forest, confidence) for kind in IMAGE_KINDS if kind in best
     ]
     return [comparison for comparison in found if comparison is not None]
 

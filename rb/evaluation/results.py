@@ -17,12 +17,12 @@ import numpy as np
 from rb.errors import UserError
 from rb.metrics.classification import ConfusionMatrix, Roc, confusion, evaluate_scores, known, roc
 from rb.metrics.intervals import Estimate
+from rb.models.contract import IMAGE_KINDS, KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
-INPUTS = ("dia", "nodia", "features")
 HISTORY_COLUMNS = ("epoch", "train/loss", "train/acc", "val/loss", "val/acc")
 COST_KEYS = (
     "train_cpu_hours",
@@ -47,14 +47,14 @@ class RunResult:
     run_id
         Identifier in the tracking database.
     inputs
-        ``"dia"`` with the difference image, ``"nodia"`` without, ``"features"`` for a forest on
-        features of both.
+        One of `rb.models.contract.KINDS`: `dia` with the difference image, `nodia` without,
+        `features` of both.
     model
         Name of the model configuration.
     data_name, data_digest
         Name and content digest of the stamp set.
     subset
-        ``"test"`` or ``"all"``.
+        `"test"` or `"all"`.
     ids
         Stamp identifiers (n,), int64 or str, unique.
     labels
@@ -62,7 +62,7 @@ class RunResult:
     p_real
         (n,) probability of being real.
     threshold
-        A stamp is called real where ``p_real >= threshold``.
+        A stamp is called real where `p_real >= threshold`.
     history
         One row an epoch, columns `HISTORY_COLUMNS`; None where there was no training.
     cost
@@ -97,8 +97,8 @@ class RunResult:
     lacking: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.inputs not in INPUTS:
-            raise ValueError(f"inputs must be one of {', '.join(INPUTS)}, not {self.inputs!r}")
+        if self.inputs not in KINDS:
+            raise ValueError(f"inputs must be one of {', '.join(KINDS)}, not {self.inputs!r}")
         ids = np.asarray(self.ids)
         if not len(ids) == len(self.labels) == len(self.p_real):
             raise ValueError(
@@ -120,6 +120,11 @@ class RunResult:
     def n_labelled(self) -> int:
         """Number of stamps whose label is known."""
         return int(np.count_nonzero(self.labels >= 0))
+
+    @property
+    def sees_stamps(self) -> bool:
+        """Whether the model looked at images, and not at features of them."""
+        return self.inputs in IMAGE_KINDS
 
     def metrics(self, confidence: float = 0.95) -> dict[str, Estimate]:
         """All metrics, see `rb.metrics.classification.evaluate_scores`."""
@@ -152,8 +157,8 @@ class RunResult:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result as the folder `path`, replacing one that is there.
 
-        The folder holds ``scores.parquet`` (id, label, p_real, lacking), ``result.json`` and,
-        with a history, ``history.parquet``. It is built under a temporary name and renamed.
+        The folder holds `scores.parquet` (id, label, p_real, lacking), `result.json` and,
+        with a history, `history.parquet`. It is built under a temporary name and renamed.
 
         Raises
         ------

@@ -10,15 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.choose import Candidate, select
+from rb.evaluation.choose import ChosenModel, select
 from rb.evaluation.results import RunResult
-from rb.evaluation.timing import time_prediction
-from rb.models.checkpoint import TrainedModel
-from rb.models.forest.scorer import TrainedForest
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.stamps.missing_images import rows_that_lack
@@ -26,13 +22,14 @@ from rb.stamps.splits import make_split
 from rb.tracking import Tracking
 
 _PAPER_BATCH = 200  # the batch size that ms per stamp is quoted for, that of Table 2
+_TIMED = 1000  # candidates
 
 
 @dataclass(frozen=True)
 class ScoredRun:
     """What a model was evaluated on and what came of it."""
 
-    candidate: Candidate
+    chosen: ChosenModel
     result: RunResult
     stamp_set: StampSet
     rows: np.ndarray
@@ -41,25 +38,25 @@ class ScoredRun:
 
 
 def score_runs(config: Mapping[str, Any], tracking: Tracking, console: Console) -> list[ScoredRun]:
-    """Score the runs that ``config["runs"]`` names on the candidates that it asks for.
+    """Score the runs that `config["runs"]` names on the candidates that it asks for.
 
     Parameters
     ----------
     config : mapping
-        As composed from ``conf/evaluate.yaml``.
+        As composed from `conf/evaluate.yaml`.
     tracking : Tracking
         Where the runs are.
     console : Console
         Where progress goes.
     """
-    candidates = select(tracking, config["runs"], Path(config["paths"]["cache"]))
+    chosen = select(tracking, config["runs"], Path(config["paths"]["cache"]))
     other = open_stamps(config["data"]) if config["data"]["name"] else None
     opened: dict[str, StampSet] = {}
-    return [score_run(c, other, opened, config, console) for c in candidates]
+    return [score_run(c, other, opened, config, console) for c in chosen]
 
 
 def score_run(
-    candidate: Candidate,
+    chosen: ChosenModel,
     other: StampSet | None,
     opened: dict[str, StampSet],
     config: Mapping[str, Any],
@@ -69,14 +66,14 @@ def score_run(
 
     Parameters
     ----------
-    candidate : Candidate
+    chosen : ChosenModel
         The model.
     other : StampSet or None
         Stamp set named by the user; None for the run's own.
     opened : dict
         Stamp sets opened before by their configuration; filled.
     config : mapping
-        Keys ``subset``, ``threshold``, ``timing`` of ``conf/evaluate.yaml``.
+        Keys `subset`, `threshold`, `timing` of `conf/evaluate.yaml`.
     console : Console
         Where progress goes.
 
@@ -85,81 +82,78 @@ def score_run(
     UserError
         If the stamp set is not known, not the one trained on, or the subset is empty.
     """
-    training_set = candidate.model.facts.get("training_set") or {}
-    trained_on = training_set.get("digest")
+    model, training_set = chosen.model, chosen.model.provenance.training_set
     if other is not None:
         stamp_set = other
     else:
-        if candidate.config is None:
+        if chosen.config is None:
             raise UserError(
-                f"runs: {candidate.name} is a file, so its stamp set is not known; "
+                f"runs: {chosen.name} is a file, so its stamp set is not known; "
                 "name one with data=…"
             )
-        stamp_set = _own_set(candidate, opened)
-    own = trained_on == stamp_set.digest
+        stamp_set = _own_set(chosen, opened)
+    own = training_set is not None and training_set.digest == stamp_set.digest
     # The same stamps under other labels: what was held out is what its own labels held out.
-    relabelled = not own and training_set.get("stamps_digest") == stamp_set.stamps_digest
+    relabelled = (
+        training_set is not None
+        and not own
+        and training_set.stamps_digest == stamp_set.stamps_digest
+    )
     subset = config["subset"] or ("test" if own or relabelled else "all")
     rows = np.arange(len(stamp_set))
     if subset != "all":
-        split = candidate.config["split"] if (own or relabelled) and candidate.config else None
+        split = chosen.config["split"] if (own or relabelled) and chosen.config else None
         if split is None:
             raise UserError(
-                f"subset={subset}: {candidate.name} has no split of {stamp_set.path.name}; "
+                f"subset={subset}: {chosen.name} has no split of {stamp_set.path.name}; "
                 "use subset=all"
             )
         labels = stamp_set.labels
         if relabelled:
-            labels = _own_set(candidate, opened).labels
+            labels = _own_set(chosen, opened).labels
         rows = make_split(labels, stamp_set.groups, **split)[subset]
         if not len(rows):
-            raise UserError(f"subset={subset}: the split of {candidate.name} leaves it empty")
+            raise UserError(f"subset={subset}: the split of {chosen.name} leaves it empty")
     elif own or relabelled:
         console.print(
-            f"note: {candidate.name} is evaluated on all of its own stamp set, training included"
+            f"note: {chosen.name} is evaluated on all of its own stamp set, training included"
         )
     rows = np.sort(rows)
-    model = candidate.model
+    note = model.note_on(stamp_set)
+    if note:
+        console.print(f"note: {chosen.name} {note}")
     started = time.perf_counter()
-    if isinstance(model, TrainedForest):
-        source = model.source_for(stamp_set)
-        if source != model.features_from:
-            console.print(
-                f"note: {candidate.name} learned from features of the {model.features_from}, those "
-                f"of {stamp_set.name} come from the {source}"
-            )
-        p_real = model.score(stamp_set, rows, console)
-    else:
-        p_real = model.score(stamp_set, rows)
+    p_real = model.score(stamp_set, rows, console)
     elapsed = time.perf_counter() - started
-    console.print(f"{candidate.name}: {len(rows):,} candidates scored in {elapsed:.1f} s")
+    console.print(f"{chosen.name}: {len(rows):,} candidates scored in {elapsed:.1f} s")
     lacking = None
-    if isinstance(model, TrainedModel):
+    if model.inputs.channels:
         lacking = rows_that_lack(stamp_set, rows, model.inputs.channels)
         if lacking.any():
             console.print(
-                f"note: {candidate.name} looks at {', '.join(model.inputs.channels)}; "
+                f"note: {chosen.name} looks at {', '.join(model.inputs.channels)}; "
                 f"{lacking.sum():,} of {len(rows):,} candidates lack one of them, and were scored "
                 "as if it were empty (column lacking of scores.parquet)"
             )
-    time_it = _time_forest if isinstance(model, TrainedForest) else _time
-    timing = time_it(model, stamp_set, rows) if config["timing"] else None  # type: ignore[arg-type]
-    metrics = candidate.metrics or {}
+    timing = None
+    if config["timing"]:
+        timing = model.timing(stamp_set, rows[:_TIMED], max_seconds=1.5)
+    metrics = chosen.metrics or {}
     cost = {
         "train_cpu_hours": metrics.get("cost/train_cpu_hours"),
         "train_wall_s": metrics.get("cost/train_wall_s"),
         "epochs": metrics.get("epochs"),
-        "n_train": (model.facts.get("training_set") or {}).get("n_train"),
+        "n_train": None if training_set is None else training_set.n_train,
         "parameters": model.n_parameters,
     }
     if timing is not None:
         at = timing.set_index("batch_size").loc[_PAPER_BATCH]
         cost |= {"ms_per_stamp": at["ms_per_stamp"], "ms_per_stamp_mad": at["mad"]}
     result = RunResult(
-        name=candidate.name,
-        run_id=candidate.run_id,
-        inputs=model.inputs.kind,  # type: ignore[arg-type]
-        model=str(model.facts.get("name", candidate.name)),
+        name=chosen.name,
+        run_id=chosen.run_id,
+        inputs=model.inputs.kind,
+        model=model.provenance.name,
         data_name=stamp_set.name,
         data_digest=stamp_set.digest,
         subset=subset,
@@ -167,52 +161,25 @@ def score_run(
         labels=stamp_set.labels[rows],
         p_real=p_real,
         threshold=model.threshold if config["threshold"] is None else config["threshold"],
-        history=candidate.history,
+        history=chosen.history,
         cost={k: v for k, v in cost.items() if v is not None},
-        settings=candidate.config or {},
+        settings=chosen.config or {},
         lacking=lacking,
     )
-    return ScoredRun(candidate, result, stamp_set, rows, own and subset == "test", timing)
+    return ScoredRun(chosen, result, stamp_set, rows, own and subset == "test", timing)
 
 
-def _own_set(candidate: Candidate, opened: dict[str, StampSet]) -> StampSet:
+def _own_set(chosen: ChosenModel, opened: dict[str, StampSet]) -> StampSet:
     """The stamp set that a run was trained on, with the labels of then."""
-    assert candidate.config is not None
-    key = str(candidate.config["data"])
+    assert chosen.config is not None
+    key = str(chosen.config["data"])
     if key not in opened:
-        opened[key] = open_stamps(candidate.config["data"])
+        opened[key] = open_stamps(chosen.config["data"])
     found = opened[key].digest
-    trained_on = (candidate.model.facts.get("training_set") or {}).get("digest")
-    if trained_on and trained_on != found:
+    training_set = chosen.model.provenance.training_set
+    if training_set is not None and training_set.digest != found:
         raise UserError(
-            f"run {candidate.name}: trained on a stamp set with digest {trained_on[:12]}, the "
-            f"one found has {found[:12]}; restore the data or name other with data=…"
+            f"run {chosen.name}: trained on a stamp set with digest {training_set.digest[:12]}, "
+            f"the one found has {found[:12]}; restore the data or name other with data=…"
         )
     return opened[key]
-
-
-def _time(model: TrainedModel, stamp_set: StampSet, rows: np.ndarray) -> pd.DataFrame:
-    """Time of the network alone, as the paper's Table 1, and with reading and scaling."""
-    raw = np.asarray(stamp_set.stamps[rows[:1000]])
-    prepared = model.inputs.prepare(raw)
-    with torch.inference_mode():
-        network = time_prediction(model.network, prepared, max_seconds=1.5)
-    whole = time_prediction(model.p_real, raw, max_seconds=1.5)
-    network["ms_per_stamp_with_scaling"] = whole["ms_per_stamp"]
-    return network
-
-
-def _time_forest(model: TrainedForest, stamp_set: StampSet, rows: np.ndarray) -> pd.DataFrame:
-    """Time of the trees alone and, where the features come from stamps, with computing them."""
-    some = rows[:1000]
-    features = model.features(stamp_set, some).features
-    trees = time_prediction(
-        lambda index: model.p_real_of_features(features.iloc[index]),
-        np.arange(len(some)),
-        max_seconds=1.5,
-    )
-    if model.source_for(stamp_set) == "stamps":
-        raw = np.asarray(stamp_set.stamps[some])
-        whole = time_prediction(model.p_real, raw, max_seconds=1.5)
-        trees["ms_per_stamp_with_features"] = whole["ms_per_stamp"]
-    return trees

@@ -23,10 +23,10 @@ def log_classification(
     Parameters
     ----------
     run : TrackedRun
-        Gets ``figures/SUBSET_roc``, ``figures/SUBSET_confusion``, ``SUBSET_roc.csv`` and
-        ``SUBSET_confusion.json``.
+        Gets `figures/SUBSET_roc`, `figures/SUBSET_confusion`, `SUBSET_roc.csv` and
+        `SUBSET_confusion.json`.
     subset : str
-        ``val`` or ``test``.
+        `val` or `test`.
     name : str
         Of the model, for the legends.
     labels, p_real : ndarray

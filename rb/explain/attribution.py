@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rb.errors import UserError
 from rb.explain.score import PanelScore, unstack
 from rb.explain.settings import AttributionSettings
-from rb.models.checkpoint import TrainedModel
-from rb.stamps.scaling import InputSpec
+from rb.models.contract import Scorer, required_network, sees_stamps
+from rb.stamps.inputs import InputSpec
+from rb.stamps.layout import CHANNELS
 
 
 class Explainer:
@@ -26,11 +28,27 @@ class Explainer:
         Channels, scaling and stacking.
     settings : AttributionSettings
         How the maps are computed.
+
+    Raises
+    ------
+    UserError
+        If the network takes more than images, or the occluding square is larger than they are.
     """
 
     def __init__(
         self, network: nn.Module, inputs: InputSpec, settings: AttributionSettings
     ) -> None:
+        more = [c for c in inputs.channels if c not in CHANNELS] + list(inputs.side)
+        if more:
+            raise UserError(
+                f"maps show where in its images a network looks; this one also takes "
+                f"{', '.join(more)}; choose one without"
+            )
+        if settings.occlusion_window > inputs.size:
+            raise UserError(
+                f"study.occlusion.window is {settings.occlusion_window}; give a whole number from "
+                f"1 to {inputs.size}, the side of a stamp"
+            )
         self.inputs = inputs
         self.settings = settings
         self.network = network
@@ -38,9 +56,11 @@ class Explainer:
         self._device = next(network.parameters()).device
 
     @classmethod
-    def of(cls, model: TrainedModel, settings: AttributionSettings | None = None) -> Explainer:
-        """The explainer of a trained model."""
-        return cls(model.network, model.inputs, settings or AttributionSettings())
+    def of(cls, model: Scorer, settings: AttributionSettings | None = None) -> Explainer:
+        """The explainer of a trained model; UserError if there is no network inside."""
+        network, inputs = required_network(model), model.inputs
+        assert sees_stamps(inputs)
+        return cls(network, inputs, settings or AttributionSettings())
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -48,7 +68,7 @@ class Explainer:
         return self.inputs.channels
 
     def panels(self, stamps: np.ndarray) -> Tensor:
-        """Raw stamps (N, 3, 51, 51) scaled as the network needs them, (N, C, 51, 51)."""
+        """Raw stamps (N, 3, S, S) scaled as the network needs them, (N, C, S, S)."""
         return unstack(self.inputs.prepare(np.asarray(stamps)), self.inputs).to(self._device)
 
     def probabilities(self, panels: Tensor) -> Tensor:
@@ -80,13 +100,13 @@ class Explainer:
         Parameters
         ----------
         panels
-            Prepared panels (N, C, 51, 51).
+            Prepared panels (N, C, S, S).
         method
-            ``saliency``: absolute derivative (paper, Eq. 3; Simonyan et al. 2014,
-            arXiv 1312.6034). ``smoothgrad``: absolute value of the derivative averaged over
-            noisy copies (Smilkov et al. 2017, arXiv 1706.03825). ``integrated_gradients``:
+            `saliency`: absolute derivative (paper, Eq. 3; Simonyan et al. 2014,
+            arXiv 1312.6034). `smoothgrad`: absolute value of the derivative averaged over
+            noisy copies (Smilkov et al. 2017, arXiv 1706.03825). `integrated_gradients`:
             share of each pixel in the difference of the score to that of the baseline
-            (Sundararajan et al. 2017, arXiv 1703.01365). ``occlusion``: how much the score
+            (Sundararajan et al. 2017, arXiv 1703.01365). `occlusion`: how much the score
             falls where a square is covered by the baseline, averaged over the squares that
             cover a pixel (Zeiler & Fergus 2014, arXiv 1311.2901).
         classes
@@ -97,8 +117,8 @@ class Explainer:
         Returns
         -------
         ndarray
-            float64 (N, C, 51, 51), by panel. Not negative for ``saliency`` and
-            ``smoothgrad``; for the others positive where a pixel speaks for the class.
+            float64 (N, C, S, S), by panel. Not negative for `saliency` and
+            `smoothgrad`; for the others positive where a pixel speaks for the class.
         """
         compute, evaluations = self._methods()[method]
         if classes is None:

@@ -43,9 +43,9 @@ def deletion_curves(
     explainer
         The network and the baseline.
     panels
-        Prepared panels (N, C, 51, 51).
+        Prepared panels (N, C, S, S).
     attributions
-        By method: (N, C, 51, 51). A random order is added.
+        By method: (N, C, S, S). A random order is added.
     steps
         Points of a curve.
     seed
@@ -56,8 +56,8 @@ def deletion_curves(
     Returns
     -------
     DataFrame
-        A row a method, kind (``deletion``, ``insertion``), stamp and fraction, with the
-        probability ``score`` and the class ``called`` (real or bogus).
+        A row a method, kind (`deletion`, `insertion`), stamp and fraction, with the
+        probability `score` and the class `called` (real or bogus).
     """
     shape = (len(panels), int(np.prod(panels.shape[1:])))
     classes = explainer.classes(panels)
@@ -103,7 +103,7 @@ def curve_areas(curves: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``method``, ``kind``, ``called``, ``stamp``, ``area``.
+        Columns `method`, `kind`, `called`, `stamp`, `area`.
     """
     keys = ["method", "kind", "called", "stamp"]
     ordered = curves.sort_values("fraction", kind="stable")

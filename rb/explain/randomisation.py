@@ -109,7 +109,7 @@ def randomisation(
     explainer
         Of the trained network.
     panels
-        Prepared panels (N, C, 51, 51).
+        Prepared panels (N, C, S, S).
     trained
         Attributions by the trained network by method, if they are known already.
     tick
@@ -118,8 +118,8 @@ def randomisation(
     Returns
     -------
     DataFrame
-        A row a method, stage and stamp: ``method``, ``stage``, ``layer``, ``stamp``,
-        ``spearman`` (rank correlation over all pixels) and ``ssim`` (structural similarity
+        A row a method, stage and stamp: `method`, `stage`, `layer`, `stamp`,
+        `spearman` (rank correlation over all pixels) and `ssim` (structural similarity
         of the maps normalised to their largest value) of absolute maps. Stage -1 compares
         each stamp's map with another stamp's, both by the trained network: what maps have in
         common anyway.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rb.stamps.scaling import InputSpec
-from rb.stamps.stampset import STAMP_SIZE
+from rb.stamps.inputs import InputSpec
 
 
 class PanelScore(nn.Module):
-    """A network that takes its panels apart from each other, (N, C, 51, 51).
+    """A network that takes its panels apart from each other, (N, C, S, S).
 
     Side by side or in depth, the panels are put together inside, so that every map has the
     same shape and no occluding window lies across two images.
@@ -22,10 +21,10 @@ class PanelScore(nn.Module):
     inputs : InputSpec
         How the panels are stacked.
     score : {"softmax", "logit", "log_odds"}
-        What comes out for each class. ``softmax``: its probability minus one, which has the
+        What comes out for each class. `softmax`: its probability minus one, which has the
         derivatives and differences of the probability and loses none of them to rounding
-        where the probability is nearly one. ``logit``: the output before the softmax.
-        ``log_odds``: its logit minus that of the other class.
+        where the probability is nearly one. `logit`: the output before the softmax.
+        `log_odds`: its logit minus that of the other class.
     """
 
     def __init__(self, network: nn.Module, inputs: InputSpec, score: str = "softmax") -> None:
@@ -35,13 +34,13 @@ class PanelScore(nn.Module):
         self.score = score
 
     def logits(self, panels: Tensor) -> Tensor:
-        """Logits (N, 2), float64, of prepared panels (N, C, 51, 51)."""
+        """Logits (N, 2), float64, of prepared panels (N, C, S, S)."""
         if self.stacking == "horizontal":
             panels = torch.cat(panels.unbind(1), -1).unsqueeze(1)
         return self.network(panels).double()
 
     def forward(self, panels: Tensor) -> Tensor:
-        """Scores (N, 2), float64, of prepared panels (N, C, 51, 51)."""
+        """Scores (N, 2), float64, of prepared panels (N, C, S, S)."""
         logits = self.logits(panels)
         if self.score == "logit":
             return logits
@@ -51,7 +50,7 @@ class PanelScore(nn.Module):
 
 
 def unstack(prepared: Tensor, inputs: InputSpec) -> Tensor:
-    """A network's input (N, *inputs.shape) by panel, (N, C, 51, 51)."""
+    """A network's input (N, *inputs.shape) by panel, (N, C, S, S)."""
     if inputs.stacking == "depth":
         return prepared
-    return torch.stack(prepared[:, 0].split(STAMP_SIZE, dim=-1), 1)
+    return torch.stack(prepared[:, 0].split(inputs.size, dim=-1), 1)

@@ -20,11 +20,11 @@ class AttributionSettings:
     Parameters
     ----------
     score
-        Of the predicted class: ``softmax`` probability, as the authors, or its ``logit``.
+        Of the predicted class: `softmax` probability, as the authors, or its `logit`.
     batch_size
         Stamps that the network sees at once.
     baseline
-        What "nothing there" is: each panel's ``median`` (its sky), or ``zero``. Where
+        What "nothing there" is: each panel's `median` (its sky), or `zero`. Where
         Integrated Gradients begins, what Occlusion and deletion put in place of pixels.
     smoothgrad_samples, smoothgrad_noise
         Noisy copies, and their σ in units of each panel's own sky noise.
@@ -49,7 +49,7 @@ class AttributionSettings:
 
 @dataclass(frozen=True)
 class SaliencySettings:
-    """The whole of ``conf/study/saliency.yaml``; meanings as there."""
+    """The whole of `conf/study/saliency.yaml`; meanings as there."""
 
     attribution: AttributionSettings
     n_shares: int | None
@@ -86,7 +86,7 @@ def read_settings(study: Mapping[str, Any]) -> SaliencySettings:
         integrated_gradients_steps=_whole(
             "integrated_gradients.steps", study["integrated_gradients"]["steps"], 2
         ),
-        occlusion_window=_whole("occlusion.window", occlusion["window"], 1, 51),
+        occlusion_window=_whole("occlusion.window", occlusion["window"], 1),
         occlusion_stride=_whole("occlusion.stride", occlusion["stride"], 1),
         seed=_whole("seed", study["seed"], 0),
     )
@@ -117,11 +117,9 @@ def _choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _whole(key: str, value: Any, least: int, most: int | None = None) -> int:
-    wrong = isinstance(value, bool) or not isinstance(value, int) or value < least
-    if wrong or (most is not None and value > most):
-        limit = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise UserError(f"study.{key} is {value}; give a whole number {limit}")
+def _whole(key: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"study.{key} is {value}; give a whole number of at least {least}")
     return int(value)
 
 

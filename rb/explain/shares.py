@@ -57,7 +57,7 @@ def groups(labels: np.ndarray, called_real: np.ndarray) -> np.ndarray:
 
 
 def share_columns(channels: Sequence[str]) -> list[str]:
-    """Names of the columns with the shares: ``I_diff`` and so on."""
+    """Names of the columns with the shares: `I_diff` and so on."""
     return [f"I_{channel}" for channel in channels]
 
 
@@ -85,11 +85,11 @@ def shares_table(
     Returns
     -------
     DataFrame
-        A row a stamp: ``id``, ``label``, ``p_real``, ``quadrant`` (TP, FN, FP, TN; the call
-        where there is no label), ``I_<channel>`` (NaN where the map is zero everywhere or an
-        image has no pixels), ``winner`` (the panel with the largest share), ``principal``
-        (all panels above 1/C, joined by +), ``saturated`` (whether the larger probability is 1
-        in single precision), ``missing`` (whether an image has no pixels).
+        A row a stamp: `id`, `label`, `p_real`, `quadrant` (TP, FN, FP, TN; the call
+        where there is no label), `I_<channel>` (NaN where the map is zero everywhere or an
+        image has no pixels), `winner` (the panel with the largest share), `principal`
+        (all panels above 1/C, joined by +), `saturated` (whether the larger probability is 1
+        in single precision), `missing` (whether an image has no pixels).
     """
     shares = np.empty((len(rows), len(explainer.channels)))
     saturated, missing = np.empty(len(rows), dtype=bool), np.empty(len(rows), dtype=bool)

@@ -61,7 +61,7 @@ def method_share_table(
 def likeness_curves(
     rows: pd.DataFrame, draws: int, confidence: float, seed: int
 ) -> tuple[dict[str, dict[str, Band]], list[str], dict[str, dict[str, float]]]:
-    """Curves for a figure from :func:`rb.explain.randomisation.randomisation`.
+    """Curves for a figure from `rb.explain.randomisation.randomisation`.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def likeness_table(rows: pd.DataFrame, draws: int, confidence: float, seed: int)
 def bands(
     curves: pd.DataFrame, draws: int, confidence: float, seed: int
 ) -> tuple[dict[tuple[str, str], dict[str, Band]], np.ndarray]:
-    """Curves for a figure from :func:`rb.explain.deletion.deletion_curves`.
+    """Curves for a figure from `rb.explain.deletion.deletion_curves`.
 
     Returns
     -------

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from rb.explain.published import PAPER_PERCENT, checkpoint_percent
 from rb.explain.shares import CALLS, QUADRANT_NAMES, share_columns
 from rb.metrics.intervals import proportion
 
@@ -15,7 +14,7 @@ from rb.metrics.intervals import proportion
 def winner_table(
     table: pd.DataFrame,
     channels: Sequence[str],
-    inputs: str | None = None,
+    published: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """How often each panel decides, by quadrant.
@@ -23,21 +22,21 @@ def winner_table(
     Parameters
     ----------
     table
-        From :func:`rb.explain.shares.shares_table`.
+        From `rb.explain.shares.shares_table`.
     channels
         The panels.
-    inputs
-        ``dia`` or ``nodia``: the published percentages are set beside. None: they are not.
+    published
+        Percentages of others to set beside: by title of the column, quadrant and panel.
     confidence
         Of the Wilson intervals.
 
     Returns
     -------
     DataFrame
-        A row for each quadrant with stamps and each panel. ``stamps`` are those with a map
-        that is not zero; ``wins`` have their largest share in the panel, ``win %`` with
-        its limits; ``above`` have a share above 1/C there, where several panels may;
-        ``mean share``. Then the published percentages.
+        A row for each quadrant with stamps and each panel. `stamps` are those with a map
+        that is not zero; `wins` have their largest share in the panel, `win %` with
+        its limits; `above` have a share above 1/C there, where several panels may;
+        `mean share`. Then the published percentages.
     """
     rows = []
     for quadrant in (*QUADRANT_NAMES, *CALLS):
@@ -60,14 +59,8 @@ def winner_table(
                 f"> 1/{len(channels)} %": round(100 * above / len(part), 1),
                 "mean share": round(float(part[column].mean()), 3),
             }
-            if inputs in PAPER_PERCENT:
-                paper = PAPER_PERCENT[inputs].get(quadrant, {}).get(channel, np.nan)
-                row["paper, Fig. 10 %"] = paper
-                row["public checkpoint %"] = (
-                    round(checkpoint_percent(inputs, quadrant, channel), 1)
-                    if quadrant in QUADRANT_NAMES and not np.isnan(paper)
-                    else np.nan
-                )
+            for title, percents in (published or {}).items():
+                row[title] = percents.get(quadrant, {}).get(channel, np.nan)
             rows.append(row)
     return pd.DataFrame(rows)
 

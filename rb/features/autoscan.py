@@ -15,13 +15,12 @@ import pandas as pd
 import sep
 
 from rb.errors import UserError
-from rb.features.columns import FEATURES_FROM_STAMP
+from rb.features.columns import FEATURES_FROM_STAMP, STAMP_SIDE
 from rb.features.detection import measure
 from rb.features.gaussian import fit_gaussian
 from rb.features.normalised import Floats, median, normalised, rebinned, silent, unmask
 from rb.features.structure import fine_structure_peak
 
-STAMP_SIDE = 51
 _APERTURE_RADIUS = 5.0
 # Large enough for the matrix products, small enough for the processor's cache.
 _CHUNK = 256

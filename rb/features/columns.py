@@ -6,6 +6,12 @@ each, and BAND and CCDID among them.
 
 from __future__ import annotations
 
+BAND_CODES = {"u": 0, "g": 1, "r": 2, "i": 3, "z": 4, "y": 5}
+"""Numbers that stand for the filters where a table spells them as letters."""
+
+STAMP_SIDE = 51
+"""Pixels along a side of the stamps that they are defined on."""
+
 ALL_38 = (
     "AMP",
     "A_IMAGE",

@@ -19,10 +19,9 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from rb.stamps.layout import MASKED
 
-MASKED = 1e-30
-"""The value that masked pixels hold in the DES stamps."""
+Floats = NDArray[np.float64]
 
 _MAD_TO_SIGMA = 1.4826
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rb.errors import UserError
-from rb.features.columns import ALL_38
+from rb.features.columns import ALL_38, BAND_CODES
 
 _IDS, _LABELS, _BAND = ("ID", "id"), ("OBJECT_TYPE", "label"), "BAND"
 
@@ -81,8 +81,6 @@ def read_parquet_table(
 
 
 def _numbers(path: Path, name: str, column: pd.Series) -> np.ndarray:
-    from rb.features.table import BAND_CODES
-
     if name == _BAND and not pd.api.types.is_numeric_dtype(column):
         column = column.map(lambda v: BAND_CODES.get(str(v).strip().lower(), v))
     values = pd.to_numeric(column, errors="coerce")

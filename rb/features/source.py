@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.features.columns import ALL_38, FEATURES_FROM_STAMP
+from rb.features.columns import ALL_38, FEATURES_FROM_STAMP, STAMP_SIDE
 from rb.features.table import FeatureTable
 from rb.io.files import write_whole
 from rb.stamps import StampSet
@@ -118,6 +118,11 @@ def features_of(
 
 
 def _check_stamps(stamp_set: StampSet) -> None:
+    if stamp_set.channels and stamp_set.stamp_size != STAMP_SIDE:
+        raise UserError(
+            f"{stamp_set.path.name}: the autoscan features are defined on stamps of {STAMP_SIDE} "
+            f"px, these have {stamp_set.stamp_size}; choose a network or other data"
+        )
     missing = [c for c in _NEEDED if c not in stamp_set.channels]
     if missing:
         raise UserError(

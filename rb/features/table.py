@@ -20,10 +20,7 @@ import numpy as np
 import pandas as pd
 
 from rb.errors import UserError
-from rb.features.columns import ALL_38
-
-BAND_CODES = {"u": 0, "g": 1, "r": 2, "i": 3, "z": 4, "y": 5}
-"""Numbers that stand for the filters where a table spells them as letters."""
+from rb.features.columns import ALL_38, BAND_CODES
 
 _ID, _LABEL, _BAND = "ID", "OBJECT_TYPE", "BAND"
 _MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "NA", "None", "-nan"]
@@ -108,8 +105,8 @@ def read_table(
     path
         CSV, plain or gzipped (`.gz`): any number of lines starting with `#`, a header, rows.
         Other columns than ID, OBJECT_TYPE and `features` are ignored. BAND may be a letter or a
-        number; letters become the codes of :data:`BAND_CODES`. Or Parquet (`.parquet`) with the
-        same columns, or with `id` and `label` as in the catalogue of a stamp set.
+        number; letters become the codes of `rb.features.columns.BAND_CODES`. Or Parquet
+        (`.parquet`) with the same columns, or with `id` and `label` as in a stamp set.
     features
         Columns to read; None for those of the 38 that it has.
     labels

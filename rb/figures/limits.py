@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
-MASKED = np.float32(1e-30)
-"""Value of masked pixels in the DES stamps."""
+from rb.stamps.layout import MASKED
 
 
 def unmasked(stamp: np.ndarray) -> np.ndarray:
     """`stamp` as float64, its masked pixels NaN."""
     single = np.asarray(stamp, dtype=np.float32)
-    return np.where(single == MASKED, np.nan, single.astype(np.float64))
+    return np.where(single == np.float32(MASKED), np.nan, single.astype(np.float64))
 
 
 def sky(image: np.ndarray) -> tuple[float, float]:
@@ -57,24 +55,14 @@ def grey_limits(images: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def diff_limits(
-    image: np.ndarray, centre: Literal["zero", "median"] | None = None
-) -> tuple[float, float]:
-    """Limits symmetric about zero, wide enough that noise stays pale.
+def diff_limits(image: np.ndarray) -> tuple[float, float]:
+    """Limits of a difference image, symmetric about zero, wide enough that noise stays pale.
 
-    Parameters
-    ----------
-    image
-        The difference image.
-    centre
-        What is in the middle: zero, or the median. None: zero, unless the median lies
-        farther from it than three times the noise.
+    About the median instead where it lies farther from zero than three times the noise.
     """
     finite = image[np.isfinite(image)]
     level, noise = sky(image)
-    if centre is None:
-        centre = "median" if abs(level) > 3 * noise else "zero"
-    zero = level if centre == "median" else 0.0
+    zero = level if abs(level) > 3 * noise else 0.0
     # At least six times the noise, so that noise stays pale.
     distance = np.abs(finite - zero)
     reach = max(float(np.quantile(distance, 0.995)), 6 * noise) if finite.size else 0.0

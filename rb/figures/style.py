@@ -6,18 +6,24 @@ globally, no display is needed, and a figure is freed when its last reference go
 
 from __future__ import annotations
 
+import functools
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from rb.io.files import write_whole
+from rb.stamps.layout import BOGUS, REAL
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_Arguments = ParamSpec("_Arguments")
+_Drawn = TypeVar("_Drawn")
 
 COLUMN_WIDTH = 3.5
 """Inches; one column of a journal page."""
@@ -32,7 +38,9 @@ RUN_STYLES = ("-", "--", "-.", ":")
 REAL_COLOR, BOGUS_COLOR = "#332288", "#CC6677"
 TRAIN_COLOR, VALIDATION_COLOR = "#2E8B57", "#7B3294"
 RIGHT_COLOR, WRONG_COLOR = "#08519C", "#C2570C"
+LABEL_WORDS = {REAL: "real", BOGUS: "bogus"}
 P_REAL = r"$p_\mathrm{real}$"
+MARKERS = "os^Dv"
 INK, MUTED, GRID = "#222222", "#6B6B6B", "#DDDDDD"
 
 _RC: dict[Any, Any] = {
@@ -74,17 +82,21 @@ _RC: dict[Any, Any] = {
 }
 
 
-@contextmanager
-def house_style() -> Iterator[None]:
-    """The settings above, for the time of the block only."""
-    import matplotlib
+def house_style(draw: Callable[_Arguments, _Drawn]) -> Callable[_Arguments, _Drawn]:
+    """Let a function draw with the settings above, which hold while it runs only."""
 
-    with matplotlib.rc_context(_RC):
-        yield
+    @functools.wraps(draw)
+    def styled(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Drawn:
+        import matplotlib
+
+        with matplotlib.rc_context(_RC):
+            return draw(*arguments, **named)
+
+    return styled
 
 
 def new_figure(width: float = COLUMN_WIDTH, height: float = 2.8) -> Figure:
-    """An empty figure of this size in inches; use it inside `house_style`."""
+    """An empty figure of this size in inches; for functions in `house_style`."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -98,6 +110,11 @@ def run_color(index: int) -> str:
 def run_style(index: int) -> str:
     """Line style of run number `index`: a second cue beside the colour."""
     return RUN_STYLES[index % len(RUN_STYLES)]
+
+
+def label_color(label: int) -> str:
+    """Colour of a label, dark for candidates without one."""
+    return {REAL: REAL_COLOR, BOGUS: BOGUS_COLOR}.get(label, INK)
 
 
 def empty_note(axes: Axes, text: str) -> None:
@@ -118,6 +135,19 @@ def short(text: str, length: int = 34) -> str:
         return plain(text)
     head = (length - 1) * 2 // 3
     return plain(f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}")
+
+
+def percent(count: int, total: int) -> str:
+    """Whole percents as in the paper, a decimal where rounding would say 0 or 100."""
+    share = 100 * count / total
+    return f"{share:.0f}" if count in (0, total) or 1 <= share <= 99 else f"{share:.1f}"
+
+
+def bars_of(table: pd.DataFrame, column: str) -> list[np.ndarray]:
+    """Error bars from ``<column>_low`` and ``<column>_high``, below and above `column`."""
+    below = table[column] - table[f"{column}_low"]
+    above = table[f"{column}_high"] - table[column]
+    return [below.clip(lower=0).to_numpy(), above.clip(lower=0).to_numpy()]
 
 
 def save_figure(
@@ -149,22 +179,22 @@ def save_figure(
     """
     path = Path(path)
     written = []
-    for kind in formats:
-        target = path.with_name(f"{path.name}.{kind}")
-        write_whole(target, figure_bytes(figure, kind, dpi), "the figure")
+    for suffix in formats:
+        target = path.with_name(f"{path.name}.{suffix}")
+        write_whole(target, figure_bytes(figure, suffix, dpi), "the figure")
         written.append(target)
     return written
 
 
-def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
-    """The figure as the content of a file of format `kind`."""
+@house_style
+def figure_bytes(figure: Figure, suffix: str = "png", dpi: int = 150) -> bytes:
+    """The figure as the content of a file with this suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     # Dates would make two runs of the same code differ.
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     stream = io.BytesIO()
-    with house_style():
-        if kind == "png":
-            FigureCanvasAgg(figure)
-        figure.savefig(stream, format=kind, dpi=dpi, metadata=undated.get(kind))
+    if suffix == "png":
+        FigureCanvasAgg(figure)
+    figure.savefig(stream, format=suffix, dpi=dpi, metadata=undated.get(suffix))
     return stream.getvalue()

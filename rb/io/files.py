@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -34,3 +35,9 @@ def write_whole(path: Path, content: bytes, what: str) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def safe_name(text: str, longest: int = 100) -> str:
+    """`text` as part of a file's name or an address: letters, digits, ``-``, ``_`` and ``.``."""
+    name = re.sub(r"[^\w.-]", "_", text, flags=re.ASCII)[:longest]
+    return name.lstrip(".") or "_"

@@ -48,7 +48,7 @@ class StampParser:
         Side of the square image in pixels.
     """
 
-    def __init__(self, size: int = 51) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
         # Files of one pipeline begin with the same five cards, so what they say is kept.
         self._leads: dict[bytes, np.dtype | None] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,6 +60,22 @@ def byte_bars(show: bool) -> Iterator[Bars]:
 
     with _progress(DownloadColumn(), TransferSpeedColumn()) as progress:
         yield Bars(progress)
+
+
+@contextmanager
+def counter(
+    show: bool, what: str, total: float | None, unit: str
+) -> Iterator[Callable[[int], None]]:
+    """A single progress bar; what it gives is called with the number done since the last call."""
+    done = 0
+    with bars(show) as shown, shown.task(what, total, unit) as step:
+
+        def tick(n: int) -> None:
+            nonlocal done
+            done += n
+            step.at(done)
+
+        yield tick
 
 
 def _progress(*columns: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +68,50 @@ def binned_rates(
         frame[name] = np.where(total > 0, share / np.maximum(total, 1), np.nan)
         frame[f"{name}_low"], frame[f"{name}_high"] = wilson(share, total, confidence)
     return frame
+
+
+def rates_by_property(
+    properties: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    thresholds: Mapping[str, float],
+    logarithmic: Collection[str] = (),
+    n_bins: int = 10,
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """`binned_rates` of several runs in bins of several properties.
+
+    Parameters
+    ----------
+    properties : mapping of str to ndarray, (n,)
+        Values by name; NaN is left out.
+    labels : ndarray of int, (n,)
+        0 real, 1 bogus, -1 unknown.
+    scores : mapping of str to ndarray, (n,)
+        By run: p_real of the same stamps.
+    thresholds : mapping of str to float
+        By run.
+    logarithmic : collection of str
+        Properties whose bins are of equal width in the logarithm.
+    n_bins : int
+        Bins between the 1 % and 99 % quantiles of the labelled stamps.
+
+    Returns
+    -------
+    dict
+        By property and run; a property without a value for a labelled stamp has no runs.
+    """
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for name, values in properties.items():
+        log = name in logarithmic
+        values = np.asarray(values, dtype=float)
+        usable = (labels != UNKNOWN) & np.isfinite(values) & ((values > 0) | (not log))
+        edges = bin_edges(values[usable], n_bins, log) if usable.any() else None
+        found[name] = {
+            run: binned_rates(values, labels, p_real, edges, thresholds[run])
+            for run, p_real in scores.items()
+            if edges is not None
+        }
+    return found
 
 
 def bin_edges(values: np.ndarray, n_bins: int = 10, log: bool = False) -> np.ndarray:

@@ -92,6 +92,11 @@ class Roc:
     chosen: int
     chosen_threshold: float
 
+    @property
+    def area(self) -> float:
+        """Area under the curve; NaN without one of the classes."""
+        return float(np.trapezoid(self.tpr, self.fpr))
+
 
 def evaluate_scores(
     labels: np.ndarray, p_real: np.ndarray, threshold: float = 0.5, confidence: float = 0.95

@@ -1,4 +1,4 @@
-"""Networks made for photographs, with the paper's head on top (section 4.3, Table 5)."""
+"""Backbones made for photographs, with the paper's head on top (section 4.3, Table 5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rb.errors import UserError
 from rb.models.cnn import keras_initialisation
 
 
-class PremadeCNN(nn.Module):
+class BackboneCNN(nn.Module):
     """Convolutions of a well-known architecture, then dropout and dense layers (Table 5).
 
     Parameters
@@ -21,7 +21,7 @@ class PremadeCNN(nn.Module):
     input_shape : (int, int, int)
         Channels, height and width of the input; three channels, as photographs have.
     architecture : str
-        ``vgg16`` (Simonyan & Zisserman 2014, from torchvision) or ``resnet50v2`` (He et al.
+        `vgg16` (Simonyan & Zisserman 2014, from torchvision) or `resnet50v2` (He et al.
         2016: activation before convolution, from timm).
     dropout : float
         Rate between the convolutions and the dense layers.
@@ -29,7 +29,7 @@ class PremadeCNN(nn.Module):
         Widths of the hidden dense layers.
     weights : path, optional
         File with trained weights of the convolutions: a state dict (.pth, .pt) or, for
-        ``resnet50v2``, .safetensors, as torchvision and timm publish them; layers of their
+        `resnet50v2`, .safetensors, as torchvision and timm publish them; layers of their
         own classifier in it are left out. By default the weights are random, as that
         library draws them.
     n_classes : int
@@ -95,7 +95,7 @@ def _resnet50v2() -> nn.Module:
         import timm
     except ImportError:
         raise UserError(
-            "model=resnet50v2 needs the package timm; pip install 'rb[premade]'"
+            "model=resnet50v2 needs the package timm; pip install 'rb[backbones]'"
         ) from None
     return timm.create_model("resnetv2_50", pretrained=False, num_classes=0, global_pool="")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,42 +11,63 @@ from typing import Any
 from torch import nn
 
 from rb.errors import UserError
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
-# What may be built from a file that somebody sends: only our own networks, never any
-# callable that the file names.
+# A checkpoint names the class of its network. Only these are built from one, never any callable
+# that a file names; what is installed and registers itself is the user's own choice.
 _OWN_NETWORKS = "rb.models."
+ENTRY_POINTS = "rb.networks"
 
 
-def build_network(network: Mapping[str, Any], inputs: InputSpec, trusted: bool = True) -> nn.Module:
+def check_network(network: Mapping[str, Any]) -> None:
+    """Refuse a network that could not be built again from its checkpoint.
+
+    Raises
+    ------
+    UserError
+        If its class is neither in `rb.models` nor registered by an installed package under the
+        entry point group `rb.networks`.
+    """
+    target = str(network.get("_target_", ""))
+    if target.startswith(_OWN_NETWORKS):
+        return
+    registered = {
+        entry.value.replace(":", ".")
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)
+    }
+    if target not in registered:
+        raise UserError(
+            f"model.network._target_: '{target}' is not one of rb's own networks, and no installed "
+            f"package registers it (entry point group {ENTRY_POINTS}), so a checkpoint of it is "
+            "not loaded; register it, or choose a class of rb.models"
+        )
+
+
+def build_network(network: Mapping[str, Any], inputs: InputSpec) -> nn.Module:
     """Build the network that `network` describes, for the shape of `inputs`.
 
     Parameters
     ----------
     network : mapping
-        ``_target_``, the dotted name of a class, and its arguments. The class is called with
-        ``input_shape=(C, H, W)`` besides.
+        `_target_`, the dotted name of a class, and its arguments. The class is called with
+        `input_shape=(C, H, W)` besides, and with `n_side` if it is fed side information.
     inputs : InputSpec
         What the network is fed.
-    trusted : bool
-        False for descriptions out of a file: then only classes of `rb.models` are built.
 
     Raises
     ------
     UserError
         If the class is missing, not allowed, or does not take these arguments.
     """
+    check_network(network)
     arguments = dict(network)
-    target = str(arguments.pop("_target_", ""))
-    if not trusted and not target.startswith(_OWN_NETWORKS):
-        raise UserError(
-            f"the checkpoint asks for the network '{target}', which is not one of rb's own; "
-            "it is not loaded"
-        )
-    found = _locate(target, "model.network._target_")
+    found = _locate(target := str(arguments.pop("_target_")), "model.network._target_")
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise UserError(f"model.network._target_: '{target}' is not a network (torch.nn.Module)")
-    return _call(found, arguments | {"input_shape": inputs.shape}, "model.network")
+    arguments["input_shape"] = inputs.shape
+    if inputs.side:
+        arguments["n_side"] = inputs.n_side
+    return _call(found, arguments, "model.network")
 
 
 def build_optimizer(

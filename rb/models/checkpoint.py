@@ -2,80 +2,117 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rb.errors import UserError
+from rb.metrics.timing import time_prediction
 from rb.models.build import build_network
 from rb.models.classifier import PACKAGE_FORMAT
-from rb.stamps.scaling import InputSpec
-from rb.stamps.stampset import STAMP_SIZE, StampSet
+from rb.models.contract import Provenance, checked_threshold
+from rb.stamps import StampSet
+from rb.stamps.batch import Stamps
+from rb.stamps.inputs import InputSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+_READ = 4096  # stamps read from the disk at once
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class NetworkScorer:
     """A network with all that is needed to feed it and to read what it says.
 
-    Attributes
+    Parameters
     ----------
     network : Module
-        In evaluation mode; prepared stamps in, logits (N, 2) out.
+        In evaluation mode; what `InputSpec.tensors` prepares in, logits (N, 2) out.
     inputs : InputSpec
-        Channels, scaling, stacking.
+        What the network is fed.
     threshold : float
         Candidates with p_real at or above it are called real.
-    facts : dict
-        Name, training set and its digest, split, labels: what the checkpoint says.
+    provenance : Provenance
+        Name, training set and its digest, split, labels.
     """
 
     network: nn.Module
     inputs: InputSpec
     threshold: float
-    facts: dict[str, Any]
+    provenance: Provenance
 
-    def p_real(self, stamps: np.ndarray, batch_size: int = 512) -> np.ndarray:
-        """Probability of being real, float32 (N,), of raw stamps (N, 3, 51, 51).
+    def p_real(self, stamps: np.ndarray | Stamps, batch_size: int = 512) -> np.ndarray:
+        """Probability of being real, float32 (N,), of raw stamps (N, 3, S, S).
 
         Raises
         ------
         UserError
-            If the stamps have another shape.
+            If the stamps have another shape, or lack what the network takes beside them.
         """
-        if stamps.ndim != 4 or stamps.shape[1:] != (3, STAMP_SIZE, STAMP_SIZE):
-            raise UserError(f"stamps have shape {stamps.shape}, the model takes (N, 3, 51, 51)")
         out = np.empty(len(stamps), dtype=np.float32)
-        device = next(self.network.parameters()).device
         with torch.inference_mode():
             for start in range(0, len(stamps), batch_size):
                 rows = slice(start, start + batch_size)
-                x = self.inputs.prepare(np.asarray(stamps[rows])).to(device)
-                out[rows] = self.network(x).softmax(1)[:, 0].cpu().numpy()
+                tensors = (x.to(self._device) for x in self.inputs.tensors(stamps[rows]))
+                out[rows] = self.network(*tensors).softmax(1)[:, 0].cpu().numpy()
         return out
 
-    def score(self, stamp_set: StampSet, rows: np.ndarray | None = None) -> np.ndarray:
+    def score(
+        self,
+        stamp_set: StampSet,
+        rows: np.ndarray | None = None,
+        progress: Console | None = None,
+    ) -> np.ndarray:
         """p_real of `rows` (all by default) of a stamp set, read piece by piece."""
-        self.inputs.check(stamp_set.channels, stamp_set.path.name)
+        self.inputs.check(stamp_set)
         rows = np.arange(len(stamp_set)) if rows is None else np.asarray(rows)
         out = np.empty(len(rows), dtype=np.float32)
         order = np.argsort(rows)
-        for start in range(0, len(rows), 4096):
-            part = order[start : start + 4096]
-            out[part] = self.p_real(stamp_set.stamps[rows[part]])
+        for start in range(0, len(rows), _READ):
+            part = order[start : start + _READ]
+            out[part] = self.p_real(stamp_set.read(rows[part], self.inputs))
         return out
+
+    def timing(self, stamp_set: StampSet, rows: np.ndarray, **how: Any) -> pd.DataFrame:
+        """Time of the network alone, as the paper's Table 1, and with scaling.
+
+        Columns `ms_per_stamp_with_scaling`, `mad_with_scaling` and
+        `cpu_ms_per_stamp_with_scaling` are the second measurement.
+        """
+        raw = stamp_set.read(rows, self.inputs)
+        if self._device.type == "cuda":
+            how = {"synchronise": torch.cuda.synchronize} | how
+        prepared, *side = (x.to(self._device) for x in self.inputs.tensors(raw))
+
+        def predict(x: Tensor) -> Tensor:
+            return self.network(x, *(s[:1].expand(len(x), -1) for s in side))
+
+        with torch.inference_mode():
+            alone = time_prediction(predict, prepared, **how)
+        whole = time_prediction(self.p_real, raw, **how)
+        names = ("ms_per_stamp", "mad", "cpu_ms_per_stamp")
+        return alone.assign(**{f"{name}_with_scaling": whole[name] for name in names})
+
+    def note_on(self, stamp_set: StampSet) -> None:
+        """A network is fed in the same way everywhere."""
 
     @property
     def n_parameters(self) -> int:
         """Number of trained weights."""
         return sum(p.numel() for p in self.network.parameters())
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
-def load_model(path: str | os.PathLike[str]) -> TrainedModel:
+
+def load_checkpoint(path: Path, cache: Path | None = None) -> NetworkScorer:
     """Load a checkpoint that `train.py` wrote. Nothing in the file is executed.
 
     Raises
@@ -83,7 +120,6 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     UserError
         If the file is missing, damaged, or not such a checkpoint.
     """
-    path = Path(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -92,22 +128,27 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
         raise UserError(
             f"{path}: damaged, or not a checkpoint of plain weights ({type(error).__name__})"
         ) from error
-    facts = checkpoint.get("rb") if isinstance(checkpoint, dict) else None
-    if not isinstance(facts, dict) or "state_dict" not in checkpoint:
+    package = checkpoint.get("rb") if isinstance(checkpoint, dict) else None
+    if not isinstance(package, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path}: not a checkpoint written by train.py")
-    if facts.get("format") != PACKAGE_FORMAT:
+    if package.get("format") != PACKAGE_FORMAT:
         raise UserError(
-            f"{path}: model of format {facts.get('format')}, this version reads {PACKAGE_FORMAT}"
+            f"{path}: model of format {package.get('format')}, this version reads "
+            f"{PACKAGE_FORMAT}; train it again"
         )
     try:
-        inputs = InputSpec(**facts["inputs"])
-        network = build_network(facts["network"], inputs, trusted=False)
+        inputs = InputSpec(**package["inputs"])
+        network = build_network(package["network"], inputs)
         weights = {
             name.removeprefix("network."): value
             for name, value in checkpoint["state_dict"].items()
             if name.startswith("network.")
         }
         network.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+        threshold = checked_threshold(package["threshold"])
+        provenance = Provenance.from_dict(package["provenance"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path}: the weights do not fit the description of the network") from error
-    return TrainedModel(network.eval(), inputs, float(facts.get("threshold", 0.5)), facts)
+    return NetworkScorer(network.eval(), inputs, threshold, provenance)

@@ -11,32 +11,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rb.models.build import build_network, build_optimizer
+from rb.models.contract import Provenance
 from rb.stamps.datamodule import epoch_seed
-from rb.stamps.scaling import InputSpec
-from rb.stamps.stampset import REAL
+from rb.stamps.inputs import InputSpec
 
-PACKAGE_FORMAT = 1
-LABELS = "0 real, 1 bogus; positive = real; p_real = softmax[:, 0]"
+PACKAGE_FORMAT = 2
 
 
 class Classifier(L.LightningModule):
     """A network that is trained to tell real from bogus (paper, Table 2).
 
+    Another task overrides what differs: `configure_network`, `loss`, `epoch_metrics`.
+
     Parameters
     ----------
     network : mapping
-        Description of the network: ``_target_`` and its arguments.
+        Description of the network: `_target_` and its arguments. `weights`, a file that some
+        networks start from, is used once and not kept in checkpoints.
     inputs : mapping
         Arguments of `InputSpec`.
     optimizer : mapping
-        Description of the optimiser: ``_target_`` (of `torch.optim`) and its arguments.
+        Description of the optimiser: `_target_` (of `torch.optim`) and its arguments.
     scheduler : mapping, optional
         Description of a learning-rate scheduler of `torch.optim.lr_scheduler`, stepped once
         an epoch.
     seed : int
         Fixes the initial weights and, with the epoch, dropout.
-    package : mapping, optional
-        Facts that travel with the weights: name, training set, split, threshold.
+    threshold : float
+        Of the model that a checkpoint holds.
+    provenance : Provenance, optional
+        Where it comes from, for checkpoints.
     """
 
     def __init__(
@@ -46,22 +50,44 @@ class Classifier(L.LightningModule):
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any] | None = None,
         seed: int = 1,
-        package: Mapping[str, Any] | None = None,
+        threshold: float = 0.5,
+        provenance: Provenance | None = None,
     ) -> None:
         super().__init__()
         self.inputs = InputSpec(**inputs)
+        self.description = dict(network)
         self.seed = seed
-        self._network_config = dict(network)
+        self.threshold = threshold
+        self.provenance = provenance or Provenance("unnamed")
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler) if scheduler else None
-        self._package = dict(package or {})
         torch.manual_seed(seed)
-        self.network: nn.Module = build_network(network, self.inputs)
-        self._sums = {stage: torch.zeros(3, dtype=torch.float64) for stage in ("train", "val")}
+        self.network = self.configure_network()
+        self._sums: dict[str, dict[str, Tensor]] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 2) of prepared stamps."""
-        return self.network(x)
+    def configure_network(self) -> nn.Module:
+        """Build the network; random numbers are already seeded."""
+        return build_network(self.description, self.inputs)
+
+    def loss(self, output: Tensor, batch: tuple[Tensor, ...]) -> Tensor:
+        """Mean loss of a batch: cross-entropy.
+
+        Parameters
+        ----------
+        output : Tensor
+            What the network says of the batch, here logits (N, 2).
+        batch : tuple of Tensor
+            As the data module gives it: what the network is fed, and last the labels (N,).
+        """
+        return F.cross_entropy(output, batch[-1])
+
+    def epoch_metrics(self, output: Tensor, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Sums over a batch, logged as means over an epoch: `acc`, the accuracy."""
+        return {"acc": (output.argmax(1) == batch[-1]).sum()}
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Output of the network, here logits (N, 2) of prepared stamps."""
+        return self.network(*inputs)
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser, and the scheduler if there is one, from their descriptions."""
@@ -70,54 +96,55 @@ class Classifier(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start each epoch's dropout from its own seed, so that a resumed run repeats it."""
         torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
-        self._sums["train"] = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self._sums["train"] = {}
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the previous epoch."""
-        self._sums["val"] = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self._sums["val"] = {}
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """Cross-entropy of a batch."""
+    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
+        """Loss of a batch."""
         return self._step("train", batch)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """Cross-entropy of a batch, without dropout."""
+    def validation_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
+        """Loss of a batch, without dropout."""
         return self._step("val", batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log validation loss and accuracy."""
+        """Log validation loss and metrics."""
         self._log("val")
 
     def on_train_epoch_end(self) -> None:
-        """Log training loss and accuracy, as Keras does: over the epoch, with dropout on."""
+        """Log training loss and metrics, as Keras does: over the epoch, with dropout on."""
         self._log("train")
 
-    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
-        x, labels = batch
-        logits = self.network(x)
-        loss = F.cross_entropy(logits, labels)
+    def _step(self, stage: str, batch: tuple[Tensor, ...]) -> Tensor:
+        output = self.network(*batch[:-1])
+        loss = self.loss(output, batch)
         # Sums stay on the device and are read once an epoch: reading them every step would
         # make the host wait.
-        n = len(labels)
-        correct = (logits.detach().argmax(1) == labels).sum()
-        self._sums[stage] += torch.stack(
-            [loss.detach().double() * n, correct.double(), correct.new_tensor(n).double()]
-        )
+        n = len(batch[-1])
+        found = {"loss": loss.detach().double() * n, "n": loss.new_tensor(n)}
+        found |= self.epoch_metrics(output.detach(), batch)
+        sums = self._sums[stage]
+        for name, value in found.items():
+            sums[name] = sums[name] + value.double() if name in sums else value.double()
         return loss
 
     def _log(self, stage: str) -> None:
-        loss, correct, n = self._sums[stage].tolist()
-        self.log_dict({f"{stage}/loss": loss / max(n, 1), f"{stage}/acc": correct / max(n, 1)})
+        sums = {name: value.item() for name, value in self._sums[stage].items()}
+        n = max(sums.pop("n", 0), 1)
+        self.log_dict({f"{stage}/{name}": value / n for name, value in sums.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a network needs to be used again, as primitives."""
+        kept = {key: value for key, value in self.description.items() if key != "weights"}
         checkpoint["rb"] = {
             "format": PACKAGE_FORMAT,
-            "network": _primitives(self._network_config),
+            "network": _primitives(kept),
             "inputs": self.inputs.to_dict(),
-            "labels": LABELS,
-            "positive_class": REAL,
-            **_primitives(self._package),
+            "threshold": self.threshold,
+            "provenance": self.provenance.to_dict(),
         }
 
 

@@ -24,9 +24,9 @@ class StampCNN(nn.Module):
     input_shape : (int, int, int)
         Channels, height and width of the input.
     convolutions : sequence of mapping
-        From input to output, each with ``filters`` and ``kernel`` (px, square) and optionally
-        ``pool`` (px, max pooling; none by default), ``dropout`` (rate after the pooling;
-        none by default) and ``padding`` (``valid``, the default, or ``same``).
+        From input to output, each with `filters` and `kernel` (px, square) and optionally
+        `pool` (px, max pooling; none by default), `dropout` (rate after the pooling;
+        none by default) and `padding` (`valid`, the default, or `same`).
     dense : sequence of int
         Widths of the hidden dense layers.
     n_classes : int

@@ -30,9 +30,9 @@ class Layer:
     size : tuple of int, float or None
         Kernel or pooling window in px; rate of a dropout.
     padding : str or None
-        ``valid`` or ``same``, of a convolution.
+        `valid` or `same`, of a convolution.
     activation : str or None
-        ``relu`` or ``softmax``.
+        `relu` or `softmax`.
     output : tuple of int
         Shape of what comes out for one stamp: (channels, height, width) or (units,).
     parameters : int
@@ -51,8 +51,8 @@ class Layer:
 def describe(network: nn.Module, input_shape: Sequence[int]) -> list[Layer]:
     """List the layers of a network in the order in which a stamp goes through them.
 
-    A part that is an architecture of its own (``convolutions`` of `PremadeCNN`) is one row, as
-    in Table 5. ReLU is told with the layer before it, although it may be computed after the
+    A part that is an architecture of its own (`convolutions` of `BackboneCNN`) is one row, as
+    in Table 5. ReLU is named with the layer before it, although it may be computed after the
     pooling; the last dense layer has the softmax of the loss.
 
     Parameters

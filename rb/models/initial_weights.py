@@ -1,4 +1,4 @@
-"""Start from trained weights: another run's checkpoint, or a published Keras file."""
+"""The network of a configuration, and trained weights to start it from."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from typing import Any
 from torch import Tensor, nn
 
 from rb.errors import UserError
-from rb.models.checkpoint import load_model
+from rb.models.build import check_network
+from rb.models.contract import required_network
+from rb.models.files import load_file
 
 
 def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in ``inputs`` and ``network`` of a model that a Keras file describes.
+    """Check the network of a model, or fill it in where a Keras file describes it.
 
     Parameters
     ----------
     model : mapping
-        A ``model`` configuration. One with a ``checkpoint`` (``model=keras``) takes its network
+        A `model` configuration. One with a `checkpoint` (`model=keras`) takes its network
         and, where they are not set, its inputs from that file; others are returned as they are.
 
     Raises
     ------
     UserError
-        If the file cannot be translated, or does not say what it is fed.
+        If a checkpoint of the network could not be loaded again, or the file cannot be
+        translated or does not say what it is fed.
     """
     model = dict(model)
     file = model.get("checkpoint")
     if not file:
+        if model.get("network"):
+            check_network(model["network"])
         return model
     from rb.models.keras.network import load_keras
 
@@ -39,7 +44,11 @@ def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
                 f"{file}: takes {network.input_shape}, which does not tell the channels; "
                 "set model.inputs"
             )
-        model["inputs"] = {"channels": list(network.channels), "stacking": network.stacking}
+        model["inputs"] = {
+            "channels": list(network.channels),
+            "stacking": network.stacking,
+            "size": network.input_shape[0],
+        }
     model["network"] = {
         "_target_": "rb.models.keras.network.KerasSequential",
         "config": network.config,
@@ -69,7 +78,7 @@ def load_weights(network: nn.Module, file: str) -> None:
         else:
             weights = published.state_dict()
     else:
-        weights = load_model(file).network.state_dict()
+        weights = required_network(load_file(file)).state_dict()
     try:
         network.load_state_dict(weights)
     except RuntimeError:

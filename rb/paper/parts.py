@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rb.metrics.intervals import Estimate
-from rb.paper.runs import Experiment
-from rb.report.comparison import percent
+from rb.paper.runs import Experiment, PaperRuns
 from rb.report.page import COMMAND
 from rb.report.sections import Picture, Section
 
 if TYPE_CHECKING:
     import pandas as pd
-
-KINDS = {"dia": "DIA", "nodia": "noDIA"}
 
 
 @dataclass(frozen=True)
@@ -37,50 +33,84 @@ class Part:
     lines: Sequence[Line] = ()
 
 
+@dataclass(frozen=True)
+class Topic:
+    """What the paper shows in one place.
+
+    Parameters
+    ----------
+    key, title : str
+        Of the section.
+    says : str
+        What the paper shows.
+    experiment : str
+        File of ``conf/experiment`` whose runs show it again.
+    what, paper : str
+        For the overview: the quantity, and the paper's number.
+    """
+
+    key: str
+    title: str
+    says: str
+    experiment: str
+    what: str
+    paper: str
+
+    def section(
+        self,
+        found: Experiment,
+        paragraphs: Sequence[str] = (),
+        pictures: Sequence[Picture] = (),
+        tables: Mapping[str, pd.DataFrame] | None = None,
+    ) -> Section:
+        """The section: what the paper says, then `paragraphs` and where ours come from."""
+        return section(self.key, self.title, found, [self.says, *paragraphs], pictures, tables)
+
+    def missing(self, reason: str = "") -> Part:
+        """The part where the runs do not exist, or `reason` why those that there are do not do."""
+        texts = [
+            self.says,
+            reason
+            or "Not made yet. At the paper's size on DES, and at one that fits two cores on the "
+            "simulated survey:",
+            f"{COMMAND}python train.py experiment={self.experiment} data.root=FOLDER",
+            f"{COMMAND}python train.py experiment={self.experiment} size=small",
+        ]
+        line = Line(self.what, self.paper, "not made yet")
+        return Part([Section(self.key, self.title, texts)], [line])
+
+
+def part(
+    topic: Topic,
+) -> Callable[[Callable[[PaperRuns, Experiment, Topic], Part]], Callable[[PaperRuns], Part]]:
+    """Turn what makes a part of an experiment's runs into what says so where there are none."""
+
+    def decorate(
+        make: Callable[[PaperRuns, Experiment, Topic], Part],
+    ) -> Callable[[PaperRuns], Part]:
+        @functools.wraps(make)
+        def part_of(runs: PaperRuns) -> Part:
+            found = runs.experiment(topic.experiment)
+            return topic.missing() if found is None else make(runs, found, topic)
+
+        return part_of
+
+    return decorate
+
+
 def section(
     key: str,
     title: str,
-    experiment: Experiment | None,
+    found: Experiment,
     paragraphs: Sequence[str],
     pictures: Sequence[Picture] = (),
     tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> Section:
     """A section that ends with where its numbers come from and the command that made them."""
-    texts = [*paragraphs]
-    if experiment is not None:
-        texts.append(experiment.about)
-        if experiment.command:
-            texts.append(COMMAND + experiment.command)
+    texts = [*paragraphs, found.about]
+    if found.command:
+        texts.append(COMMAND + found.command)
     return Section(key, title, texts, pictures, tables or {})
-
-
-def missing(
-    key: str, title: str, says: str, experiment: str, what: str, paper: str, reason: str = ""
-) -> Part:
-    """A part whose runs do not exist: what the paper shows, and how to make it.
-
-    Parameters
-    ----------
-    key, title
-        Of the section.
-    says
-        What the paper shows.
-    experiment
-        File of ``conf/experiment``.
-    what, paper
-        For the overview.
-    reason
-        Why the runs that there are do not do.
-    """
-    texts = [
-        says,
-        reason
-        or "Not made yet. At the paper's size on DES, and at one that fits two cores on the "
-        "simulated survey:",
-        f"{COMMAND}python train.py experiment={experiment} data.root=FOLDER",
-        f"{COMMAND}python train.py experiment={experiment} size=small",
-    ]
-    return Part([Section(key, title, texts)], [Line(what, paper, "not made yet")])
 
 
 def share(value: float, error: float | None = None) -> str:
@@ -88,15 +118,3 @@ def share(value: float, error: float | None = None) -> str:
     digits = 2 if error is None and round(1e4 * value) % 10 else 1
     text = f"{100 * value:.{digits}f}"
     return f"{text} ± {100 * error:.{digits}f} %" if error is not None else f"{text} %"
-
-
-def own(estimate: Estimate) -> str:
-    """A share of ours with its interval; a dash where it is not known."""
-    return percent(estimate)
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number to so many significant digits, a dash where it is not known."""
-    if math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"

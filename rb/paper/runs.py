@@ -22,6 +22,7 @@ from rb.evaluation.results import RunResult
 from rb.evaluation.scored_run import ScoredRun, score_run
 from rb.evaluation.tracked import log_to_run
 from rb.metrics.intervals import UNDEFINED, Estimate, proportion
+from rb.paper.values import NETWORKS
 from rb.stamps import StampSet
 from rb.tracking import EXPERIMENT_TAG, PARENT_TAG, SIZE_TAG, TrackedRun, Tracking
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 SIZES = ("full", "small", "toy")
 """Largest first; runs of no size come last."""
 
-_PAIR = {"dia", "nodia"}
+_PAIR = set(NETWORKS)
 _TRAIN_METRIC = "trained_on/accuracy"  # of the training subset, without dropout
 
 
@@ -52,7 +53,7 @@ class Job:
         return self.run.data.params.get("model.name") or self.run.info.run_name
 
     @property
-    def kind(self) -> str:
+    def inputs(self) -> str:
         """``dia`` or ``nodia``."""
         return self.run.data.tags.get("inputs", "")
 
@@ -126,7 +127,7 @@ def _data_name(run: Run) -> str:
     return run.data.tags.get("data", "unknown data")
 
 
-class Gathered:
+class PaperRuns:
     """Runs by experiment, and their test results, scored where nobody has done it yet.
 
     Parameters
@@ -145,7 +146,7 @@ class Gathered:
         self._tracking = tracking
         self._console = console
         self._opened: dict[str, StampSet] = {}
-        self._evaluated: dict[tuple[str, str], ScoredRun] = {}
+        self._scored: dict[tuple[str, str], ScoredRun] = {}
 
     @cached_property
     def _marked(self) -> list[Run]:
@@ -216,7 +217,7 @@ class Gathered:
             key = (tags.get("data.digest", ""), tags.get("split.digest", ""))
             alike.setdefault(key, []).append(Job(run))
         groups = [jobs[::-1] for jobs in alike.values()]  # oldest first, so that the newest wins
-        both = [jobs for jobs in groups if {job.kind for job in jobs} >= _PAIR]
+        both = [jobs for jobs in groups if {job.inputs for job in jobs} >= _PAIR]
         return next(iter([*both, *groups]), [])
 
     def _members(self, run: Run) -> list[Run]:
@@ -224,7 +225,7 @@ class Gathered:
             return self._tracking.runs("training", parent=run.info.run_id)[::-1]
         return [run]
 
-    def evaluated(self, job: Job, subset: str = "test", timing: bool = False) -> ScoredRun:
+    def scored(self, job: Job, subset: str = "test", timing: bool = False) -> ScoredRun:
         """A run scored on a subset of its own split; test results are kept with the run.
 
         Raises
@@ -233,7 +234,7 @@ class Gathered:
             If its stamps are not there any more.
         """
         key = (job.id, subset)
-        if key not in self._evaluated:
+        if key not in self._scored:
             candidate = select(self._tracking, job.id)[0]
             settings = dict(self.config) | {"subset": subset, "threshold": None, "timing": timing}
             found = score_run(candidate, None, self._opened, settings, self._console)
@@ -241,12 +242,12 @@ class Gathered:
             news = "test/accuracy" not in kept or (timing and "cost/ms_per_stamp" not in kept)
             if subset == "test" and news:
                 log_to_run(TrackedRun(self._tracking, job.id), found, self.confidence)
-            self._evaluated[key] = found
-        return self._evaluated[key]
+            self._scored[key] = found
+        return self._scored[key]
 
     def result(self, job: Job, timing: bool = False) -> RunResult:
         """Scores of the test subset."""
-        return self.evaluated(job, timing=timing).result
+        return self.scored(job, timing=timing).result
 
     def accuracy(self, job: Job) -> Estimate:
         """Test accuracy: as kept with the run, or measured now."""
@@ -271,7 +272,7 @@ class Gathered:
         """Accuracy on the training subset with the kept weights, without dropout."""
         value = job.metric(_TRAIN_METRIC)
         if value != value:
-            labels = self.evaluated(job, "train").result
+            labels = self.scored(job, "train").result
             value = labels.metrics(self.confidence)["accuracy"].value
             TrackedRun(self._tracking, job.id).log_metrics({_TRAIN_METRIC: value})
         return _share_of(value, job.number("n_train"), self.confidence)
@@ -292,14 +293,14 @@ def _share_of(value: float, total: int, confidence: float) -> Estimate:
 
 
 def _pair(jobs: Sequence[Job]) -> Experiment | None:
-    """The last job of each kind of input, the paper's own networks before variants of them."""
+    """The last job with each inputs, the paper's own networks before variants of them."""
     found: dict[str, Job] = {}
-    for job in sorted(jobs, key=lambda job: job.name == job.kind):
-        if job.kind in _PAIR:
-            found[job.kind] = job
+    for job in sorted(jobs, key=lambda job: job.name == job.inputs):
+        if job.inputs in _PAIR:
+            found[job.inputs] = job
     if not found:
         return None
-    chosen = [found[kind] for kind in sorted(found)]
+    chosen = [found[inputs] for inputs in sorted(found)]
     tags = chosen[0].run.data.tags
     return Experiment("paper", tags.get(SIZE_TAG), tags.get("rb.command"), chosen)
 

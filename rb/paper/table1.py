@@ -7,16 +7,21 @@ import pandas as pd
 from rb.errors import UserError
 from rb.evaluation.paired import dia_against_nodia
 from rb.evaluation.results import RunResult
-from rb.paper.parts import KINDS, Line, Part, missing, number, own, section, share
-from rb.paper.runs import Experiment, Gathered, Job
-from rb.paper.values import TABLE_1, NetworkValues
-from rb.report.comparison import decimal, difference_image_sentence, mcnemar_sentence
+from rb.paper.parts import Line, Part, Topic, section, share
+from rb.paper.runs import Experiment, Job, PaperRuns
+from rb.paper.values import N_TEST, NETWORKS, TABLE_1, NetworkValues
+from rb.report.comparison import difference_image_sentence, mcnemar_sentence
+from rb.report.numbers import decimal, percent, significant
 from rb.report.sections import Picture
 
-_TITLE = "Table 1: accuracy and cost"
-_SAYS = (
+_TOPIC = Topic(
+    "table-1",
+    "Table 1: accuracy and cost",
     "The paper's main result: without the difference image about 5 points of accuracy are lost, "
-    "96.1 % with it against 91.1 % without."
+    f"{share(TABLE_1['dia'].test)} with it against {share(TABLE_1['nodia'].test)} without.",
+    "paper",
+    "Test accuracy (Table 1)",
+    ", ".join(f"{NETWORKS[k]} {share(v.test, v.test_error)}" for k, v in TABLE_1.items()),
 )
 _ROWS = (
     "accuracy, train",
@@ -31,24 +36,22 @@ _ROWS = (
 )
 
 
-def table1_part(gathered: Gathered, pair: Experiment | None) -> Part:
+def table1_part(runs: PaperRuns, pair: Experiment | None) -> Part:
     """Table 1 with intervals, confusion matrices, ROC and training curves of the same runs."""
-    jobs = {job.kind: job for job in pair.jobs} if pair else {}
+    jobs = {job.inputs: job for job in pair.jobs} if pair else {}
     if not jobs or pair is None:
-        paper = ", ".join(f"{KINDS[k]} {share(v.test, v.test_error)}" for k, v in TABLE_1.items())
-        return missing("table-1", _TITLE, _SAYS, "paper", "Test accuracy (Table 1)", paper)
-    timing = bool(gathered.config["timing"])
+        return _TOPIC.missing()
+    timing = bool(runs.config["timing"])
     try:
-        results = {kind: gathered.result(job, timing) for kind, job in jobs.items()}
-        train = {kind: gathered.train_accuracy(job) for kind, job in jobs.items()}
+        results = {inputs: runs.result(job, timing) for inputs, job in jobs.items()}
+        train = {inputs: runs.train_accuracy(job) for inputs, job in jobs.items()}
     except UserError as error:
-        reason = f"Their runs cannot be scored: {error}"
-        return missing("table-1", _TITLE, _SAYS, "paper", "Table 1", "–", reason)
+        return _TOPIC.missing(f"Their runs cannot be scored: {error}")
     columns: dict[str, list[str]] = {}
-    for kind, result in results.items():
-        columns[f"{KINDS[kind]}, paper (DES)"] = _paper(TABLE_1[kind])
-        measured = _measured(gathered, jobs[kind], result)
-        columns[f"{KINDS[kind]}, here"] = [own(train[kind]), *measured]
+    for inputs, result in results.items():
+        columns[f"{NETWORKS[inputs]}, paper (DES)"] = _paper(TABLE_1[inputs])
+        measured = _measured(runs, jobs[inputs], result)
+        columns[f"{NETWORKS[inputs]}, here"] = [percent(train[inputs]), *measured]
     table = pd.DataFrame(columns, index=pd.Index(_ROWS, name=""))
     note = (
         "Train accuracy is measured on the training subset with the kept weights, without "
@@ -57,14 +60,11 @@ def table1_part(gathered: Gathered, pair: Experiment | None) -> Part:
         "processes. ms per stamp: the network alone in batches of 200, median ± median deviation."
     )
     both = list(results.values())
-    first = section(
-        "table-1",
-        _TITLE,
-        pair,
-        [_SAYS, difference_image_sentence(both, gathered.confidence), *_test(both), note],
-        tables={"Table 1": table},
-    )
-    return Part([first, *_figures(results, pair)], _lines(gathered, results, pair))
+    comparison = dia_against_nodia(both)
+    texts = [difference_image_sentence(both, runs.confidence)]
+    texts += [mcnemar_sentence(comparison)] if comparison else []
+    first = _TOPIC.section(pair, [*texts, note], tables={"Table 1": table})
+    return Part([first, *_figures(results, pair)], _lines(runs, results, pair))
 
 
 def _paper(values: NetworkValues) -> list[str]:
@@ -81,25 +81,20 @@ def _paper(values: NetworkValues) -> list[str]:
     ]
 
 
-def _measured(gathered: Gathered, job: Job, result: RunResult) -> list[str]:
-    metrics = result.metrics(gathered.confidence)
+def _measured(runs: PaperRuns, job: Job, result: RunResult) -> list[str]:
+    metrics = result.metrics(runs.confidence)
     ms = result.cost_of("ms_per_stamp")
     spread = result.cost_of("ms_per_stamp_mad")
     return [
-        own(metrics["accuracy"]),
-        own(gathered.validation(job)),
+        percent(metrics["accuracy"]),
+        percent(runs.validation(job)),
         decimal(metrics["auc"]),
-        own(metrics["tpr"]),
-        own(metrics["tnr"]),
-        number(job.metric("epochs"), 4),
-        number(job.metric("cost/train_cpu_hours"), 2),
+        percent(metrics["tpr"]),
+        percent(metrics["tnr"]),
+        significant(job.metric("epochs"), 4),
+        significant(job.metric("cost/train_cpu_hours"), 2),
         f"{ms:.3f} ± {spread:.3f}" if ms == ms else "–",
     ]
-
-
-def _test(results: list[RunResult]) -> list[str]:
-    comparison = dia_against_nodia(results)
-    return [mcnemar_sentence(comparison)] if comparison else []
 
 
 def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
@@ -107,7 +102,7 @@ def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
     from rb.figures.classification.curves import curves_figure
     from rb.figures.classification.roc import roc_figure
 
-    named = {KINDS[kind]: result for kind, result in results.items()}
+    named = {NETWORKS[inputs]: result for inputs, result in results.items()}
     confusion = Picture(
         "figure_5_confusion",
         confusion_figure({name: r.confusion() for name, r in named.items()}),
@@ -124,8 +119,9 @@ def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
             "Figure 5: confusion matrices",
             pair,
             [
-                "The paper's networks, on 10,078 real and 9,922 bogus candidates of DES: "
-                + "; ".join(_matrix(kind) for kind in results)
+                f"The paper's networks, on {N_TEST['real']:,} real and {N_TEST['bogus']:,} bogus "
+                "candidates of DES: "
+                + "; ".join(_matrix(inputs) for inputs in results)
                 + ". Positive is real."
             ],
             [confusion],
@@ -136,7 +132,7 @@ def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
             pair,
             [
                 "Areas under the curve in the paper: "
-                + ", ".join(f"{KINDS[kind]} {TABLE_1[kind].auc:.3f}" for kind in results)
+                + ", ".join(f"{NETWORKS[inputs]} {TABLE_1[inputs].auc:.3f}" for inputs in results)
                 + "."
             ],
             [curve],
@@ -151,32 +147,32 @@ def _figures(results: dict[str, RunResult], pair: Experiment) -> list:
         )
         says = (
             "In the paper training takes "
-            + " and ".join(f"~{TABLE_1[k].epochs} epochs ({KINDS[k]})" for k in results)
+            + " and ".join(f"~{TABLE_1[k].epochs} epochs ({NETWORKS[k]})" for k in results)
             + ", both reach 90 % without major overfitting, and noDIA takes longer and is noisier."
         )
         found.append(section("figure-7", "Figure 7: training", pair, [says], [curves]))
     return found
 
 
-def _matrix(kind: str) -> str:
-    v = TABLE_1[kind]
+def _matrix(inputs: str) -> str:
+    v = TABLE_1[inputs]
     return (
-        f"{KINDS[kind]} TP {v.tp:,} ({100 * v.tp / (v.tp + v.fn):.0f} %), "
+        f"{NETWORKS[inputs]} TP {v.tp:,} ({100 * v.tp / (v.tp + v.fn):.0f} %), "
         f"TN {100 * v.tn / (v.tn + v.fp):.0f} %"
     )
 
 
-def _lines(gathered: Gathered, results: dict[str, RunResult], pair: Experiment) -> list[Line]:
+def _lines(runs: PaperRuns, results: dict[str, RunResult], pair: Experiment) -> list[Line]:
     lines = []
-    for kind, result in results.items():
-        metrics = result.metrics(gathered.confidence)
-        values, name = TABLE_1[kind], KINDS[kind]
+    for inputs, result in results.items():
+        metrics = result.metrics(runs.confidence)
+        values, name = TABLE_1[inputs], NETWORKS[inputs]
         data = f"{result.data_name}, {result.n_labelled:,}"
         lines += [
             Line(
                 f"{name}: test accuracy (Table 1)",
                 share(values.test, values.test_error),
-                own(metrics["accuracy"]),
+                percent(metrics["accuracy"]),
                 data,
             ),
             Line(f"{name}: AUC (Figure 6)", f"{values.auc:.3f}", decimal(metrics["auc"]), data),

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from rb.metrics.intervals import Estimate
-from rb.paper.parts import Line, Part, missing, own, section, share
-from rb.paper.runs import Experiment, Gathered
+from rb.paper.parts import Line, Part, Topic, section, share
+from rb.paper.runs import Experiment, PaperRuns
 from rb.paper.values import TABLE_1, TABLE_10
+from rb.report.numbers import percent
 from rb.report.page import COMMAND
 from rb.report.sections import Picture, Section
 
@@ -20,56 +21,61 @@ if TYPE_CHECKING:
 
 Setting = tuple[int, int, int, int]
 
-_TITLE = "Table 10: kernel and batch sizes"
 _PAPER = {(r.kernel_1, r.kernel_2, r.kernel_3, r.batch_size): r.accuracy for r in TABLE_10}
-_SAYS = (
+_TOPIC = Topic(
+    "table-10",
+    "Table 10: kernel and batch sizes",
     f"The paper tried {len(TABLE_10)} combinations of the kernels of noDIA's three convolutions "
     f"and the batch size; the test accuracy went from {100 * min(_PAPER.values()):.2f} to "
-    f"{100 * max(_PAPER.values()):.2f} %, below the {share(TABLE_1['nodia'].test)} of Table 1."
+    f"{100 * max(_PAPER.values()):.2f} %, below the {share(TABLE_1['nodia'].test)} of Table 1.",
+    "table10",
+    "noDIA over Table 10",
+    f"{100 * min(_PAPER.values()):.2f} to {100 * max(_PAPER.values()):.2f} %",
 )
 _SEARCHES = {"table10_grid": "The full grid", "table10_random": "Random search"}
 
 
-def table10_part(gathered: Gathered) -> Part:
+def table10_part(runs: PaperRuns) -> Part:
     """Our rows beside the paper's, a heat map, and the wider searches where they were run."""
-    found = gathered.experiment("table10")
-    extra, more = _searches(gathered)
-    span = f"{100 * min(_PAPER.values()):.2f} to {100 * max(_PAPER.values()):.2f} %"
+    found = runs.experiment(_TOPIC.experiment)
+    extra, more = _searches(runs)
     if found is None:
-        part = missing("table-10", _TITLE, _SAYS, "table10", "noDIA over Table 10", span)
-        return Part([*part.sections, *extra], part.lines)
-    ours = _accuracies(gathered, found)
+        missing = _TOPIC.missing()
+        return Part([*missing.sections, *extra], missing.lines)
+    ours = _accuracies(runs, found)
     rows = [*_PAPER, *(s for s in ours if s not in _PAPER)]
     ranks = _ranks(_PAPER), _ranks({s: e.value for s, e in ours.items()})
     table = _settings(rows)
     table["paper (DES)"] = [f"{100 * _PAPER[s]:.2f} %" if s in _PAPER else "–" for s in rows]
-    table["here"] = [own(ours[s]) if s in ours else "–" for s in rows]
+    table["here"] = [percent(ours[s]) if s in ours else "–" for s in rows]
     table["rank, paper"] = [str(ranks[0].get(s, "–")) for s in rows]
     table["rank, here"] = [str(ranks[1].get(s, "–")) for s in rows]
     values = {s: e.value for s, e in ours.items() if e.defined}
-    paragraphs = [_SAYS, *_agreement(ours)]
+    paragraphs = _agreement(ours)
     if more:
-        paragraphs += ["Wider searches, not made yet:", *(COMMAND + _command(n) for n in more)]
+        commands = [f"{COMMAND}python train.py experiment={name} size=small" for name in more]
+        paragraphs += ["Wider searches, not made yet:", *commands]
     picture = Picture(
         "table_10_heat_map",
         _heat_map({"Paper, DES": _PAPER, "Here": values}),
         "Test accuracy of noDIA by kernel sizes and batch size, each row in its own colour "
         "range; crossed out: not tried.",
     )
-    first = section("table-10", _TITLE, found, paragraphs, [picture], {"Table 10": table})
+    first = _TOPIC.section(found, paragraphs, [picture], {"Table 10": table})
     reached = [v for v in values.values() if not math.isnan(v)]
     ours_text = f"{100 * min(reached):.2f} to {100 * max(reached):.2f} %" if reached else "–"
-    line = Line(f"noDIA over {len(reached)} rows of Table 10", span, ours_text, found.data)
+    what = f"noDIA over {len(reached)} rows of Table 10"
+    line = Line(what, _TOPIC.paper, ours_text, found.data)
     return Part([first, *extra], [line])
 
 
-def _accuracies(gathered: Gathered, experiment: Experiment) -> dict[Setting, Estimate]:
+def _accuracies(runs: PaperRuns, experiment: Experiment) -> dict[Setting, Estimate]:
     found: dict[Setting, Estimate] = {}
     for job in experiment.jobs:
         kernels = job.kernels
         if len(kernels) == 3:
             setting = (kernels[0], kernels[1], kernels[2], job.number("trainer.batch_size"))
-            found[setting] = gathered.accuracy(job)
+            found[setting] = runs.accuracy(job)
     return found
 
 
@@ -101,18 +107,18 @@ def _agreement(ours: dict[Setting, Estimate]) -> list[str]:
     ]
 
 
-def _searches(gathered: Gathered) -> tuple[list[Section], list[str]]:
+def _searches(runs: PaperRuns) -> tuple[list[Section], list[str]]:
     """Sections of the wider searches that were run, and the names of those that were not."""
     sections, left = [], []
     for name, title in _SEARCHES.items():
-        found = gathered.experiment(name)
-        accuracies = _accuracies(gathered, found) if found else {}
+        found = runs.experiment(name)
+        accuracies = _accuracies(runs, found) if found else {}
         if found is None or not accuracies:
             left.append(name)
             continue
         order = sorted(accuracies, key=lambda s: -accuracies[s].value)
         table = _settings(order)
-        table["test accuracy"] = [own(accuracies[s]) for s in order]
+        table["test accuracy"] = [percent(accuracies[s]) for s in order]
         table["paper (DES)"] = [f"{100 * _PAPER[s]:.2f} %" if s in _PAPER else "–" for s in order]
         values = {s: e.value for s, e in accuracies.items() if e.defined}
         picture = Picture(
@@ -133,10 +139,6 @@ def _searches(gathered: Gathered) -> tuple[list[Section], list[str]]:
 def _settings(rows: list[Setting]) -> pd.DataFrame:
     names = ("kernel 1", "kernel 2", "kernel 3", "batch size")
     return pd.DataFrame([list(map(str, row)) for row in rows], columns=list(names))
-
-
-def _command(experiment: str) -> str:
-    return f"python train.py experiment={experiment} size=small"
 
 
 def _heat_map(grids: dict[str, dict[Setting, float]]) -> Figure:

@@ -11,9 +11,9 @@ import pandas as pd
 from rb.errors import UserError
 from rb.evaluation.cross_validation import operating_points
 from rb.evaluation.results import unique_names
+from rb.io.files import safe_name
 from rb.metrics.intervals import Estimate
-from rb.models.forest.scorer import TrainedForest
-from rb.report.comparison import percent
+from rb.report.numbers import percent
 from rb.report.sections import Picture, Section
 
 if TYPE_CHECKING:
@@ -38,25 +38,21 @@ def forest_sections(evaluated: list[ScoredRun], tracking: Tracking) -> list[Sect
     return [
         section
         for name, one in zip(names, evaluated, strict=True)
-        if isinstance(one.candidate.model, TrainedForest)
-        and (section := _section(name, one, tracking)) is not None
+        if not one.result.sees_stamps and (section := _section(name, one, tracking)) is not None
     ]
 
 
 def _section(name: str, one: ScoredRun, tracking: Tracking) -> Section | None:
     from rb.figures.classification.importance import importance_figure
 
-    model, result = one.candidate.model, one.result
-    assert isinstance(model, TrainedForest)
+    model, result = one.chosen.model, one.result
     tables: dict[str, pd.DataFrame] = {}
     pictures: list[Picture] = []
-    paragraphs = [
-        f"{len(model.forest.features)} features, in training from the {model.features_from}, here "
-        f"from the {model.source_for(one.stamp_set)}."
-    ]
-    metrics = one.candidate.metrics or {}
+    note = model.note_on(one.stamp_set)
+    paragraphs = [f"It knows {model.inputs}{f'; it {note}' if note else ''}."]
+    metrics = one.chosen.metrics or {}
     if "cv/accuracy" in metrics:
-        settings = (one.candidate.config or {}).get("model", {})
+        settings = (one.chosen.config or {}).get("model", {})
         paragraphs.append(
             f"{settings.get('folds', '')}-fold cross-validation outside the test set: accuracy "
             f"{_with_limits(metrics, 'accuracy')}, AUC {_with_limits(metrics, 'auc')}. The 95 % "
@@ -65,7 +61,7 @@ def _section(name: str, one: ScoredRun, tracking: Tracking) -> Section | None:
     importance = _table(one, tracking, "tables/importance.csv")
     if importance is not None:
         importance["group"] = importance["group"].fillna("")
-        key = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+        key = safe_name(name)
         caption = (
             "What the AUC loses where a feature is shuffled among held-out candidates: mean and "
             "standard deviation over folds and shuffles; linear below 0.001, logarithmic above. "
@@ -106,10 +102,10 @@ def _with_limits(metrics: dict[str, float], key: str) -> str:
 
 def _table(one: ScoredRun, tracking: Tracking, file: str) -> pd.DataFrame | None:
     """A table of the run; None for files, and for runs that were told not to make it."""
-    if not one.candidate.run_id:
+    if not one.chosen.run_id:
         return None
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return pd.read_csv(Path(tracking.artifact(one.candidate.run_id, file, folder)))
+            return pd.read_csv(Path(tracking.artifact(one.chosen.run_id, file, folder)))
         except UserError:
             return None

@@ -18,13 +18,11 @@ from rb.io.files import write_whole
 from rb.report.comparison import (
     MANY,
     comparison_table,
-    decimal,
     difference_image_sentence,
     display_rows,
     mcnemar_sentence,
-    p_value,
-    percent,
 )
+from rb.report.numbers import decimal, p_value, percent, points
 from rb.report.sections import Picture, Section
 
 if TYPE_CHECKING:
@@ -51,47 +49,19 @@ def write_report(
     title: str,
     results: Sequence[RunResult],
     sections: Sequence[Section] = (),
-    *,
-    tables: Mapping[str, pd.DataFrame] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    confidence: float = 0.95,
+    **options: Any,
 ) -> None:
-    """Write the report as one HTML file that needs nothing else.
+    """Write the report as one HTML file; arguments as for `render_report`.
 
-    The page has the headline with its numbers, the comparison table, McNemar's test, the
-    `sections`, further `tables`, the training cost and how it all was made. Pictures are
-    inside: line drawings as SVG, images as PNG. Whatever a user named is escaped. The file
-    appears whole or not at all.
-
-    Parameters
-    ----------
-    path
-        The HTML file; missing folders are made.
-    title
-        Heading of the page.
-    results
-        The runs, in the order of the columns; without any the page has no headline.
-    sections
-        From `rb.report.sections.standard_sections`, and others. A paragraph that begins
-        with `COMMAND` is shown as a command.
-    tables
-        Further tables by title; the index is shown where it has a name.
-    provenance
-        How it was made: texts, numbers, lists and nested mappings; a list or a text of
-        several lines is shown as code, so commands can be copied.
-    confidence
-        Level of the intervals.
+    The file appears whole or not at all.
 
     Raises
     ------
     UserError
         If the file cannot be written.
     """
-    path = Path(path)
-    text = render_report(
-        title, results, sections, tables=tables, provenance=provenance, confidence=confidence
-    )
-    write_whole(path, text.encode(), "the report")
+    text = render_report(title, results, sections, **options)
+    write_whole(Path(path), text.encode(), "the report")
 
 
 def render_report(
@@ -99,11 +69,30 @@ def render_report(
     results: Sequence[RunResult],
     sections: Sequence[Section] = (),
     *,
-    tables: Mapping[str, pd.DataFrame] | None = None,
     provenance: Mapping[str, Any] | None = None,
     confidence: float = 0.95,
 ) -> str:
-    """The page as text; arguments as for `write_report`."""
+    """A page that needs nothing else.
+
+    It has the headline with its numbers, the comparison table, McNemar's test, the `sections`,
+    and how it all was made. Pictures are inside: line drawings as SVG, images as PNG. Whatever a
+    user named is escaped.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the page.
+    results : sequence of RunResult
+        The runs, in the order of the columns; without any the page has no headline.
+    sections : sequence of Section
+        A paragraph that begins with `COMMAND` is shown as a command; the index of a table is
+        shown where it has a name.
+    provenance : mapping, optional
+        How it was made: texts, numbers, lists and nested mappings; a list or a text of
+        several lines is shown as code, so commands can be copied.
+    confidence : float
+        Level of the intervals.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -134,7 +123,6 @@ def render_report(
         elsewhere=different_sets_sentence(results),
         sections=list(zip(anchors, sections, strict=True)),
         frames=_frames,
-        tables=_frames(tables or {}),
         provenance=dict(provenance or {}),
         sets=_sets(results),
         confidence=f"{100 * confidence:g} %",
@@ -201,19 +189,14 @@ def _comparison(results: Sequence[RunResult], confidence: float) -> _Table:
 
 
 def _paired_table(comparison: Any, confidence: float) -> _Table:
-    def points(estimate: Any) -> str:
-        if not estimate.defined:
-            return "–"
-        return f"{100 * estimate.value:+.2f} ± {100 * estimate.half_width:.2f}"
-
     return _Table(
         f"{comparison.first.name} minus {comparison.second.name}, the same stamps",
         ["", "percentage points"],
         [
-            ["accuracy", points(comparison.accuracy)],
-            ["TPR", points(comparison.tpr)],
-            ["TNR", points(comparison.tnr)],
-            [f"AUC (DeLong, {p_value(comparison.auc_p)})", points(comparison.auc)],
+            ["accuracy", points(comparison.accuracy, 2)],
+            ["TPR", points(comparison.tpr, 2)],
+            ["TNR", points(comparison.tnr, 2)],
+            [f"AUC (DeLong, {p_value(comparison.auc_p)})", points(comparison.auc, 2)],
         ],
         f"Paired differences with {100 * confidence:g} % intervals.",
     )
@@ -291,6 +274,6 @@ def _anchors(sections: Sequence[Section]) -> list[str]:
 def _data_url(picture: Picture) -> str:
     from rb.figures.style import figure_bytes
 
-    kind, media = ("png", "image/png") if picture.pixels else ("svg", "image/svg+xml")
-    content = base64.b64encode(figure_bytes(picture.figure, kind, _PNG_DPI)).decode("ascii")
+    suffix, media = ("png", "image/png") if picture.pixels else ("svg", "image/svg+xml")
+    content = base64.b64encode(figure_bytes(picture.figure, suffix, _PNG_DPI)).decode("ascii")
     return f"data:{media};base64,{content}"

@@ -15,7 +15,7 @@ def survey_score_sections(
     results: Sequence[RunResult], scores: Mapping[str, np.ndarray]
 ) -> list[Section]:
     """A section for each survey score; runs that scored other candidates are left out."""
-    from rb.figures.classification.survey_score import against_figure
+    from rb.figures.classification.survey_score import survey_score_figure
 
     return [
         Section(
@@ -28,7 +28,7 @@ def survey_score_sections(
             [
                 Picture(
                     f"against_{name}",
-                    against_figure(
+                    survey_score_figure(
                         survey,
                         {run: result.p_real for run, result in alike(results).items()},
                         name,

@@ -36,6 +36,8 @@ class FeatureSet(StampSet):
             "source": "features",
             "survey": self.path.stem,
             "channels": [],
+            "stamp_size": 0,
+            "arrays": [],
             "digest": table.digest,
             "tables": [],
         }

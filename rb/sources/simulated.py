@@ -20,10 +20,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rb.errors import UserError
 from rb.stamps import StampSet, StampSetWriter
+from rb.stamps.batch import Stamps
 from rb.survey.settings import CODE_VERSION, SurveySettings, settings_from_config
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def _split_config(config: Mapping[str, Any]) -> tuple[SurveySettings, int, bool]
 
 
 def cache_key(config: Mapping[str, Any]) -> str:
-    """Digest of all that the pixels depend on: physics, seed, and version of the simulator.
+    """Digest of all that the set depends on: physics, seed, planes, version of the simulator.
 
     Parameters
     ----------
@@ -100,8 +99,9 @@ def build(
     ----------
     config : mapping
         The content of ``conf/data/simulated.yaml`` as plain values: ``candidates``, ``seed``,
-        ``keep_frames`` and the groups ``scene``, ``exposure``, ``artefacts``, ``subtraction``,
-        ``detection``. ``name``, ``processes`` and ``cache`` may be there and are ignored.
+        ``keep_frames``, ``planes`` and the groups ``scene``, ``exposure``, ``artefacts``,
+        ``subtraction``, ``detection``. ``name``, ``processes`` and ``cache`` may be there and
+        are ignored.
     path : path
         Cache folder; the set itself lies at `set_path`.
     processes : int, optional
@@ -206,7 +206,7 @@ def _chunks(
     parts: Path,
     frames: Path | None,
     processes: int,
-) -> Iterator[tuple[np.ndarray, pd.DataFrame, pd.DataFrame]]:
+) -> Iterator[tuple[Stamps, pd.DataFrame, pd.DataFrame]]:
     """Stamps, catalogue and summary row of one frame after the other, old ones first."""
     import pandas as pd
 
@@ -220,7 +220,7 @@ def _chunks(
             rows = slice(end, end + int(row["candidates"]))
             end = rows.stop
             summary = row.drop("candidates").to_frame().T.infer_objects()
-            yield earlier[rows], earlier.catalogue.iloc[rows], summary
+            yield earlier.read(rows), earlier.catalogue.iloc[rows], summary
             start += 1
     with closing(_made(settings, parts, start, processes, frames)) as made:
         for frame in made:

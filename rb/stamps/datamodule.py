@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import Split
 from rb.stamps.stampset import StampSet
 
+Gather = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+"""From an int64 index tensor to what a network is called with."""
+
 
 class Batches:
-    """Batches of (inputs, labels), gathered from tensors or from the memory-mapped set.
+    """Batches (x, labels) or (x, side, labels), from tensors or from the memory-mapped set.
 
     Iterating gives the whole epoch; the order depends on `seed` and on the number of the
     epoch alone, so that a run taken up again sees the batches that it would have seen.
@@ -23,7 +26,7 @@ class Batches:
     Parameters
     ----------
     gather : callable
-        Maps an int64 index tensor to an input tensor.
+        Maps an int64 index tensor to an input tensor, or to a tuple of them.
     labels : Tensor, (n,)
         int64.
     batch_size : int
@@ -38,7 +41,7 @@ class Batches:
 
     def __init__(
         self,
-        gather: Callable[[Tensor], Tensor],
+        gather: Gather,
         labels: Tensor,
         batch_size: int,
         *,
@@ -56,7 +59,7 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         n = len(self.labels)
         if self.shuffle:
             generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch()))
@@ -65,7 +68,8 @@ class Batches:
             order = torch.arange(n)
         for start in range(0, n, self.batch_size):
             rows = order[start : start + self.batch_size]
-            yield self.gather(rows), self.labels[rows]
+            inputs = self.gather(rows)
+            yield (*(inputs if isinstance(inputs, tuple) else (inputs,)), self.labels[rows])
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -83,7 +87,7 @@ class StampDataModule(L.LightningDataModule):
     split : Split
         Which rows are used for what.
     inputs : InputSpec
-        Channels, scaling and stacking that the network wants.
+        What the network wants.
     batch_size : int
         For training; evaluation uses larger ones.
     seed : int
@@ -95,7 +99,7 @@ class StampDataModule(L.LightningDataModule):
     Raises
     ------
     UserError
-        If the set lacks a channel that the network needs.
+        If the set lacks something that the network needs.
     """
 
     def __init__(
@@ -109,28 +113,30 @@ class StampDataModule(L.LightningDataModule):
         memory: int = 8 * 2**30,
     ) -> None:
         super().__init__()
-        inputs.check(stamp_set.channels, stamp_set.path.name)
+        inputs.check(stamp_set)
         self.stamp_set = stamp_set
         self.split = split
         self.inputs = inputs
         self.batch_size = batch_size
         self.seed = seed
         self.memory = memory
-        self._gathers: dict[str, Callable[[Tensor], Tensor]] = {}
+        self._gathers: dict[str, Gather] = {}
 
     @property
     def in_memory(self) -> bool:
         """Whether training and validation stamps are held as prepared tensors."""
         rows = len(self.split.train) + len(self.split.val)
-        return 4 * rows * int(np.prod(self.inputs.shape)) <= self.memory
+        return 4 * rows * (int(np.prod(self.inputs.shape)) + self.inputs.n_side) <= self.memory
 
-    def gather(self, subset: str) -> Callable[[Tensor], Tensor]:
-        """Function from positions in `subset` to prepared inputs."""
+    def gather(self, subset: str) -> Gather:
+        """Function from positions in `subset` to prepared inputs, without or with side."""
         if subset not in self._gathers:
             rows = self.split[subset]
             if self.in_memory:
                 prepared = self._prepare(rows)
-                self._gathers[subset] = lambda index: prepared.index_select(0, index)
+                self._gathers[subset] = lambda index: tuple(
+                    part.index_select(0, index) for part in prepared
+                )
             else:
                 self._gathers[subset] = lambda index: self._prepare(rows[index.numpy()])
         return self._gathers[subset]
@@ -154,11 +160,15 @@ class StampDataModule(L.LightningDataModule):
         """In order, in batches large enough to keep the processor busy."""
         return Batches(self.gather("val"), self.labels("val"), max(self.batch_size, 500))
 
-    def _prepare(self, rows: np.ndarray, chunk: int = 2048) -> Tensor:
+    def _prepare(self, rows: np.ndarray, chunk: int = 2048) -> tuple[Tensor, ...]:
         # Reading in file order keeps the disk reading ahead; chunks keep raw stamps out of memory.
         order = np.argsort(rows)
-        out = torch.empty((len(rows), *self.inputs.shape))
+        out = [torch.empty((len(rows), *self.inputs.shape))]
+        if self.inputs.side:
+            out.append(torch.empty((len(rows), self.inputs.n_side)))
         for start in range(0, len(rows), chunk):
             part = order[start : start + chunk]
-            out[torch.from_numpy(part)] = self.inputs.prepare(self.stamp_set.stamps[rows[part]])
-        return out
+            stamps = self.stamp_set.read(rows[part], self.inputs)
+            for whole, tensor in zip(out, self.inputs.tensors(stamps), strict=True):
+                whole[torch.from_numpy(part)] = tensor
+        return tuple(out)

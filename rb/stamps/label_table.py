@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rb.errors import UserError
-from rb.stamps.layout import BOGUS, REAL, UNKNOWN
+from rb.stamps.layout import BOGUS, REAL, UNKNOWN, boolean_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,8 +89,9 @@ def read_verdicts(path: Path, what: str = "data.labels") -> pd.DataFrame:
         raise UserError(f"{what}: {path} has no column 'verdict'; its columns are {_names(table)}")
     numbers = pd.to_numeric(table[column], errors="coerce")
     wrong = table[column].notna() & ~numbers.isin([REAL, BOGUS, UNKNOWN])
-    if wrong.any():
-        row = table[wrong].iloc[0]
+    boolean = boolean_row(table[column])  # true may mean that it is real, or bogus
+    if boolean is not None or wrong.any():
+        row = table[wrong].iloc[0] if boolean is None else table.iloc[boolean]
         raise UserError(
             f"{what}: {path} says '{row[column]}' of candidate {row['id']}; a "
             f"{column} is 0 (real), 1 (bogus) or null (not used)"
@@ -134,7 +135,7 @@ def stamp_mark(stamp: np.ndarray) -> str:
     Parameters
     ----------
     stamp
-        float32, (3, 51, 51), raw.
+        float32, (3, S, S), raw.
     """
     return f"{zlib.crc32(np.ascontiguousarray(stamp, dtype='<f4').tobytes()):08x}"
 

@@ -16,11 +16,58 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHANNELS = ("diff", "srch", "tmpl")
+IMAGES = ("srch", "tmpl")
+"""The two exposures behind a stamp."""
+
+VARIANCES = tuple(f"{channel}_var" for channel in CHANNELS)
+"""Names of the variance planes, in their order in ``variance.npy``."""
+
+SIDE_COLUMNS = tuple(
+    f"{quantity}_{image}"
+    for quantity in ("psf_fwhm", "psf_e1", "psf_e2", "sky_noise", "zero_point")
+    for image in IMAGES
+)
+"""Catalogue columns with what is known of the exposures; docs/stamps.md has the units."""
+
+OPTIONAL = ("variance", "psf")
+"""Arrays that a set may have beside its stamps."""
+
 STAMP_SIZE = 51
-FORMAT = 1
+"""Pixels along a side of a DES stamp, which the simulated survey has by default."""
+
+MASKED = 1e-30
+"""Value of masked pixels in the difference stamps of DES and of the simulated survey."""
+
+FORMAT = 2
 REAL, BOGUS, UNKNOWN = 0, 1, -1
 
-STAMP_SHAPE = (len(CHANNELS), STAMP_SIZE, STAMP_SIZE)
+_NEEDED = {
+    "format", "source", "channels", "stamp_size", "arrays", "n_stamps", "digest", "n_nan_pixels",
+    "n_nan_stamps",
+}  # fmt: skip
+_SHAPES = {
+    "stamps": "(n, 3, size, size)",
+    "variance": "(n, 3, size, size)",
+    "psf": "(n, 2, size, size) of odd size",
+}
+
+
+def shape_problem(name: str, shape: tuple[int, ...]) -> str | None:
+    """What is wrong with the shape of array `name`, as "shape …, expected …"; None if nothing."""
+    side = shape[-1] if len(shape) == 4 and shape[2] == shape[3] else 0
+    if name == "psf":
+        right = side % 2 == 1 and shape[1] == len(IMAGES)
+    else:
+        right = side > 0 and shape[1] == len(CHANNELS)
+    return None if right else f"shape {shape}, expected {_SHAPES[name]}"
+
+
+def boolean_row(values: pd.Series) -> int | None:
+    """Position of the first true or false in a column of labels; None if there is none."""
+    if values.dtype.kind in "iuf":
+        return None
+    found = np.flatnonzero([isinstance(v, bool | np.bool_) for v in values])
+    return int(found[0]) if len(found) else None
 
 
 def catalogue_problem(catalogue: pd.DataFrame, n_stamps: int) -> str | None:
@@ -51,31 +98,58 @@ def read_meta(path: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path / 'meta.json'}: not readable ({error}); build it again") from error
-    needed = {"format", "source", "channels", "n_stamps", "digest", "n_nan_pixels", "n_nan_stamps"}
-    if not isinstance(meta, dict) or not needed <= meta.keys():
-        raise UserError(f"{path / 'meta.json'}: not a description of a stamp set")
-    if meta["format"] != FORMAT:
+    if isinstance(meta, dict) and meta.get("format", FORMAT) != FORMAT:
         raise UserError(
             f"{path}: stamp set of format {meta['format']}, this version reads {FORMAT}; "
             "build the set again"
         )
+    if not isinstance(meta, dict) or not meta.keys() >= _NEEDED:
+        raise UserError(f"{path / 'meta.json'}: not a description of a stamp set")
     return meta
 
 
-def open_stamps(path: Path) -> np.ndarray:
-    """``stamps.npy``, memory-mapped, (N, 3, 51, 51); UserError if it is damaged."""
+def open_array(path: Path, name: str = "stamps") -> np.ndarray:
+    """A float32 array of the set, memory-mapped; UserError if it is damaged or none of `name`."""
     try:
-        # allow_pickle stays off: a stamp file that comes from elsewhere must not run code.
-        stamps = np.load(path, mmap_mode="r", allow_pickle=False)
+        # allow_pickle stays off: a file that comes from elsewhere must not run code.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; build the set again") from None
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path}: truncated or not an array; build the set again") from error
-    if stamps.dtype != np.dtype("<f4") or stamps.ndim != 4 or stamps.shape[1:] != STAMP_SHAPE:
+    if array.dtype != np.dtype("<f4") or shape_problem(name, array.shape):
         raise UserError(
-            f"{path}: {stamps.dtype} array of shape {stamps.shape}, expected float32 (N, 3, 51, 51)"
+            f"{path}: {array.dtype} array of shape {array.shape}, expected float32 {_SHAPES[name]}"
         )
-    return stamps
+    return array
+
+
+def open_arrays(path: Path, meta: dict[str, Any]) -> dict[str, np.ndarray]:
+    """All arrays of the set in folder `path` by name; UserError if one does not fit the others."""
+    arrays = {}
+    for name in ("stamps", *OPTIONAL):
+        file = path / f"{name}.npy"
+        listed = name == "stamps" or name in meta["arrays"]
+        if not listed and file.exists():
+            raise UserError(
+                f"{file}: not among the arrays of meta.json, so it may be half-written; remove it "
+                "or build the set again"
+            )
+        if listed:
+            arrays[name] = open_array(file, name)
+    for name, array in arrays.items():
+        if len(array) != meta["n_stamps"]:
+            raise UserError(
+                f"{path}: {name}.npy holds {len(array)} stamps, meta.json promises "
+                f"{meta['n_stamps']}; build the set again"
+            )
+        size = array.shape[-1]
+        if name != "psf" and size != meta["stamp_size"]:
+            raise UserError(
+                f"{path}: {name}.npy holds stamps of {size} px, meta.json promises "
+                f"{meta['stamp_size']}; build the set again"
+            )
+    return arrays
 
 
 def parquet_columns(path: Path) -> tuple[str, ...]:
@@ -103,16 +177,18 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over catalogue and pixels of the set in `folder`."""
+    """SHA-256 over catalogue and arrays of the set in `folder`."""
     found = hashlib.sha256()
-    stamps = open_stamps(folder / "stamps.npy")
-    start, end = stamps.offset, stamps.offset + stamps.nbytes  # type: ignore[attr-defined]
+    parts = [(folder / "catalogue.parquet", 0, (folder / "catalogue.parquet").stat().st_size)]
+    for name in ("stamps", *OPTIONAL):
+        part = folder / f"{name}.npy"
+        if name == "stamps" or part.exists():
+            array = open_array(part, name)
+            start: int = array.offset  # type: ignore[attr-defined]
+            parts.append((part, start, start + array.nbytes))
     # Read, not mapped: the pages of a mapped file count as this process' memory.
     buffer = memoryview(bytearray(2**22))
-    for path, position, stop in (
-        (folder / "catalogue.parquet", 0, (folder / "catalogue.parquet").stat().st_size),
-        (folder / "stamps.npy", start, end),
-    ):
+    for path, position, stop in parts:
         with path.open("rb", buffering=0) as file:
             file.seek(position)
             while position < stop:

@@ -13,8 +13,8 @@ _READ = 2048  # stamps at a time
 
 
 def lacks_an_image(stamps: np.ndarray, channels: Sequence[str]) -> np.ndarray:
-    """Which of `stamps` (n, 3, 51, 51) have no finite pixel in one of `channels`: (n,) bool."""
-    seen = stamps[:, [CHANNELS.index(c) for c in channels]]
+    """Which of `stamps` (n, 3, S, S) have no finite pixel in one of `channels`: (n,) bool."""
+    seen = stamps[:, [CHANNELS.index(c) for c in channels if c in CHANNELS]]
     return ~np.isfinite(seen).any((2, 3)).all(1)
 
 

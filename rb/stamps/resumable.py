@@ -1,7 +1,8 @@
 """Stamps that are kept as they come, so that a build that was killed can go on.
 
 =====================  =======================================================
-``stamps.npy``         float32, n x 3 x 51 x 51, appended to
+``stamps.npy``         float32, n x 3 x S x S, appended to
+``variance.npy``       likewise, where the stamps come with it; ``psf.npy`` too
 ``00012.parquet``      catalogue rows of part 12
 ``00012.json``         written last: its counts, and what its source noted
 =====================  =======================================================
@@ -20,16 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.io.files import write_whole
-from rb.stamps.layout import CHANNELS, STAMP_SHAPE
-from rb.stamps.writer import StampSetWriter, write_npy_header
+from rb.stamps.batch import Stamps
+from rb.stamps.layout import CHANNELS
+from rb.stamps.writer import ArrayFile, StampSetWriter, check_same, checked_arrays
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_BYTES = 4 * int(np.prod(STAMP_SHAPE))
 
-
-class GrowingStamps:
+class ResumableStamps:
     """Parts of a stamp set on disk; what an earlier process kept is there again.
 
     Parameters
@@ -48,40 +48,45 @@ class GrowingStamps:
         self.folder = folder
         self._parts = self._whole_parts()
         self.notes: list[dict[str, Any]] = [part["note"] for part in self._parts]
-        path = folder / "stamps.npy"
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        write_npy_header(self._file, len(self))
-        self._file.truncate(self._file.tell() + _BYTES * len(self))
-        self._file.seek(0, os.SEEK_END)
+        self._files = {
+            name: ArrayFile(self._path(name), tuple(row), len(self))
+            for name, row in (self._parts[0]["arrays"] if self._parts else {}).items()
+        }
 
     def __len__(self) -> int:
         return sum(part["n"] for part in self._parts)
 
-    def append(self, stamps: np.ndarray, rows: pd.DataFrame, note: dict[str, Any]) -> None:
-        """Keep stamps (n, 3, 51, 51), their n rows, and what is needed to go on behind them.
+    def append(self, stamps: np.ndarray | Stamps, rows: pd.DataFrame, note: dict[str, Any]) -> None:
+        """Keep stamps, their n rows, and what is needed to go on behind them.
 
         Parameters
         ----------
-        stamps : ndarray
-            Raw values; channels that are not there NaN.
+        stamps : ndarray of shape (n, 3, S, S), or Stamps
+            Raw values; channels that are not there NaN. What comes with the first stamps has
+            to come with all.
         rows : DataFrame
             Catalogue rows.
         note : dict
             JSON types only.
         """
-        stamps = np.ascontiguousarray(stamps, dtype="<f4")
-        nan = np.isnan(stamps)
+        arrays = checked_arrays(stamps, self.folder)
+        if not self._files:
+            for name, array in arrays.items():
+                self._files[name] = ArrayFile(self._path(name), array.shape[1:])
+        check_same(self._files, arrays, self.folder)
+        nan = np.isnan(arrays["stamps"])
         masks = nan.any((2, 3)) @ (1 << np.arange(len(CHANNELS)))
         number = f"{len(self._parts):05d}"
-        self._file.write(stamps.data)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        for name, array in arrays.items():
+            self._files[name].append(array)
+            self._files[name].sync()
         with (self.folder / f"{number}.parquet").open("wb") as file:
             rows.to_parquet(file, index=False)
             file.flush()
             os.fsync(file.fileno())
         part = {
-            "n": len(stamps),
+            "n": len(arrays["stamps"]),
+            "arrays": {name: file.row for name, file in self._files.items()},
             "nan_pixels": nan.sum((0, 2, 3)).tolist(),
             "nan_stamps": np.bincount(masks, minlength=1 << len(CHANNELS)).tolist(),
             "note": note,
@@ -102,14 +107,16 @@ class GrowingStamps:
 
     def hand_over(self, writer: StampSetWriter, channels: Sequence[str]) -> None:
         """Give all stamps and rows to the writer of a set with these channels."""
-        self._file.seek(0)
-        write_npy_header(self._file, len(self))
-        self._file.close()
+        for file in self._files.values():
+            file.finish(len(self))
+        paths = {name: self._path(name) for name in self._files}
         wanted = [CHANNELS.index(c) for c in channels]
         bits = sum(1 << c for c in wanted)
         writer.adopt(
-            self.folder / "stamps.npy",
+            paths["stamps"],
             self.rows(),
+            variance=paths.get("variance"),
+            psf=paths.get("psf"),
             n_nan_pixels=sum(part["nan_pixels"][c] for part in self._parts for c in wanted),
             n_nan_stamps=sum(
                 count
@@ -120,23 +127,30 @@ class GrowingStamps:
         )
 
     def close(self) -> None:
-        """Close the file; the parts stay."""
-        self._file.close()
+        """Close the files; the parts stay."""
+        for file in self._files.values():
+            file.file.close()
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
 
     def _whole_parts(self) -> list[dict[str, Any]]:
         """Up to the first part that is not whole, as after a power cut: it is made again."""
-        try:
-            there = (self.folder / "stamps.npy").stat().st_size
-        except OSError:
-            return []
         parts: list[dict[str, Any]] = []
-        needed = 0
+        n = 0
         while (part := self._part(len(parts))) is not None:
-            needed += _BYTES * part["n"]
-            if there < needed:
+            n += part["n"]
+            if not all(self._holds(name, n, row) for name, row in part["arrays"].items()):
                 break
             parts.append(part)
         return parts
+
+    def _holds(self, name: str, n: int, row: Sequence[int]) -> bool:
+        """Whether the file of array `name` is long enough for `n` rows."""
+        try:
+            return self._path(name).stat().st_size >= ArrayFile.size(row, n)
+        except OSError:
+            return False
 
     def _part(self, number: int) -> dict[str, Any] | None:
         import pyarrow

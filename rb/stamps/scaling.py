@@ -1,4 +1,4 @@
-"""Scalings of single stamps, and how channels are put together for a network.
+"""Scalings of single stamps.
 
 All scalings act on each stamp of each channel by itself. Pixels that are not finite are
 left out of the statistics and take the value that the mean of the stamp's finite pixels
@@ -7,18 +7,14 @@ is scaled to; a stamp without finite pixels, and a constant one, become all zero
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rb.errors import UserError
-from rb.stamps.stampset import CHANNELS, STAMP_SIZE
-
-STACKINGS = ("horizontal", "depth")
+from rb.stamps.batch import as_pixels
 
 
 def _moments(x: Tensor, finite: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -93,6 +89,7 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
     ----------
     stamps : array or tensor, (..., H, W)
         Raw pixel values, in any unit; all scalings but ``raw`` ignore an affine change of it.
+        What a masked array masks is not finite.
     scaling : str
         ``three_sigma``
             the minimum and maximum of the pixels strictly inside mean ± 3σ map to 0 and 1,
@@ -120,7 +117,8 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
     """
     if scaling not in SCALINGS:
         raise UserError(f"scaling '{scaling}' is unknown; choose one of {', '.join(SCALINGS)}")
-    stamps = torch.as_tensor(stamps)
+    if not isinstance(stamps, Tensor):
+        stamps = torch.from_numpy(as_pixels(stamps))
     x = stamps.reshape(-1, stamps.shape[-2] * stamps.shape[-1]).float()
     finite = None
     # One sum tells whether there is anything to mask, which there seldom is. A sum of finite
@@ -138,98 +136,3 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
         if not spread.all():
             x = torch.where(spread, x, 0.0)
     return x.reshape(stamps.shape)
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a network is fed: channels, their scaling, and how they are put together.
-
-    A saved model carries its `InputSpec`, so that it cannot be fed wrongly.
-
-    Parameters
-    ----------
-    channels : sequence of str
-        Of ``diff``, ``srch``, ``tmpl``, in the order in which they are stacked.
-    stacking : str
-        ``horizontal``: side by side, 51 x 51·C in one channel (paper, Fig. 3);
-        ``depth``: C channels of 51 x 51 (paper, appendix A.2).
-    scaling : mapping
-        Scaling of each channel, see `scale`.
-    """
-
-    channels: tuple[str, ...] = CHANNELS
-    stacking: str = "horizontal"
-    scaling: Mapping[str, str] = field(
-        default_factory=lambda: {
-            "diff": "standardise",
-            "srch": "three_sigma",
-            "tmpl": "three_sigma",
-        }
-    )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))
-        unknown = [c for c in self.channels if c not in CHANNELS]
-        if unknown or not self.channels or len(set(self.channels)) < len(self.channels):
-            raise UserError(
-                f"model.inputs.channels is {list(self.channels)}; give some of {list(CHANNELS)}, "
-                "each once"
-            )
-        if self.stacking not in STACKINGS:
-            raise UserError(
-                f"model.inputs.stacking is '{self.stacking}'; choose one of {', '.join(STACKINGS)}"
-            )
-        object.__setattr__(
-            self, "scaling", {c: self.scaling.get(c, "three_sigma") for c in self.channels}
-        )
-        for channel, scaling in self.scaling.items():
-            if scaling not in SCALINGS:
-                raise UserError(
-                    f"model.inputs.scaling.{channel} is '{scaling}'; choose one of "
-                    f"{', '.join(SCALINGS)}"
-                )
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the tensor that the network sees."""
-        if self.stacking == "depth":
-            return len(self.channels), STAMP_SIZE, STAMP_SIZE
-        return 1, STAMP_SIZE, STAMP_SIZE * len(self.channels)
-
-    @property
-    def kind(self) -> str:
-        """``dia`` if the difference image is among the channels, else ``nodia``."""
-        return "dia" if "diff" in self.channels else "nodia"
-
-    def check(self, channels: Sequence[str], where: str) -> None:
-        """Raise UserError if a stamp set with `channels` cannot feed this network."""
-        missing = [c for c in self.channels if c not in channels]
-        if not channels:
-            raise UserError(
-                f"{where}: the network needs stamps ({', '.join(missing)}), but these are "
-                "features without stamps; choose model=autoscan or other data"
-            )
-        if missing:
-            raise UserError(
-                f"{where}: the network needs {', '.join(missing)}, but the stamp set has only "
-                f"{', '.join(channels)}; choose a model without it (model=nodia) or other data"
-            )
-
-    def prepare(self, stamps: np.ndarray, chunk: int = 64) -> Tensor:
-        """Raw stamps (N, 3, 51, 51) to the network's input, float32 (N, *shape)."""
-        out = torch.empty((len(stamps), *self.shape))
-        for start in range(0, len(stamps), chunk):
-            rows = slice(start, start + chunk)
-            scaled = [
-                scale(np.ascontiguousarray(stamps[rows, CHANNELS.index(c)]), self.scaling[c])
-                for c in self.channels
-            ]
-            if self.stacking == "depth":
-                out[rows] = torch.stack(scaled, 1)
-            else:
-                out[rows, 0] = torch.cat(scaled, -1)
-        return out
-
-    def to_dict(self) -> dict[str, Any]:
-        """Primitives only, for checkpoints and configuration."""
-        return asdict(self) | {"channels": list(self.channels), "scaling": dict(self.scaling)}

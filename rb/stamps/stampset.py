@@ -1,11 +1,13 @@
 """What a stamp set is: a folder, written once, then read-only.
 
-===================  =========================================================
-``stamps.npy``       float32, N x 3 x 51 x 51, channels diff, srch, tmpl, raw values
+=====================  =======================================================
+``stamps.npy``         float32, N x 3 x S x S, channels diff, srch, tmpl, raw values
+``variance.npy``       optional: their variances, as large
+``psf.npy``            optional: float32, N x 2 x P x P, PSFs of srch and tmpl
 ``catalogue.parquet``  one row a stamp: ``id``, ``label``, ``group`` and more
-``meta.json``        format version, source and its parameters, digest
-``<table>.parquet``  side tables that the source adds, listed in ``meta.json``
-===================  =========================================================
+``meta.json``          format version, sizes, source and its parameters, digest
+``<table>.parquet``    side tables that the source adds, listed in ``meta.json``
+=====================  =======================================================
 
 ``meta.json`` is written last, in a temporary folder that is then renamed, so a folder
 of this name is a whole set or it is not one.
@@ -23,7 +25,8 @@ import numpy as np
 
 from rb.errors import UserError
 from rb.stamps import layout
-from rb.stamps.layout import BOGUS, CHANNELS, REAL, STAMP_SIZE, UNKNOWN
+from rb.stamps.batch import Stamps, Wanted
+from rb.stamps.layout import BOGUS, CHANNELS, REAL, STAMP_SIZE, UNKNOWN, VARIANCES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,12 +59,7 @@ class StampSet:
         if not path.is_dir():
             raise UserError(f"{path}: there is no stamp set here; build one first")
         meta = layout.read_meta(path)
-        stamps = layout.open_stamps(path / "stamps.npy")
-        if len(stamps) != meta["n_stamps"]:
-            raise UserError(
-                f"{path}: stamps.npy holds {len(stamps)} stamps, meta.json promises "
-                f"{meta['n_stamps']}; build the set again"
-            )
+        stamps = layout.open_arrays(path, meta)["stamps"]
         if len(stamps) == 0:
             raise UserError(f"{path}: the stamp set is empty; build it from data that has stamps")
         return cls(path, meta, stamps)
@@ -140,7 +138,7 @@ class StampSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over stamps and catalogue, as written when the set was built."""
+        """SHA-256 over arrays and catalogue, as written when the set was built."""
         return str(self.meta["digest"])
 
     @property
@@ -152,6 +150,65 @@ class StampSet:
     def name(self) -> str:
         """Survey or source, for titles."""
         return str(self.meta.get("survey") or self.meta["source"])
+
+    @property
+    def stamp_size(self) -> int:
+        """Pixels along a side of a stamp."""
+        return int(self.meta["stamp_size"])
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The optional arrays that the set has, of ``variance`` and ``psf``."""
+        return tuple(self.meta["arrays"])
+
+    @cached_property
+    def variance(self) -> np.ndarray | None:
+        """Variances (N, 3, S, S) of the pixels, memory-mapped; None if the set has none."""
+        return self._optional("variance")
+
+    @cached_property
+    def psf(self) -> np.ndarray | None:
+        """PSFs (N, 2, P, P) of search image and template, memory-mapped; None without."""
+        return self._optional("psf")
+
+    def _optional(self, name: str) -> np.ndarray | None:
+        return layout.open_array(self.path / f"{name}.npy", name) if name in self.arrays else None
+
+    @cached_property
+    def _side(self) -> dict[str, np.ndarray]:
+        """Columns of side information that were read."""
+        return {}
+
+    def read(self, rows: slice | np.ndarray, inputs: Wanted | None = None) -> Stamps:
+        """Stamps of `rows` in memory, with what `inputs` wants beside the pixels.
+
+        Parameters
+        ----------
+        rows : slice or int array of shape (n,)
+            Which stamps.
+        inputs : InputSpec, optional
+            What is wanted; without it, all arrays and no columns.
+
+        Returns
+        -------
+        Stamps
+            Of n stamps. What the set lacks is None; `InputSpec.check` refuses that.
+        """
+        variance = psf = None
+        if inputs is None or set(inputs.channels) & set(VARIANCES):
+            variance = self.variance
+        if inputs is None or "psf" in inputs.side:
+            psf = self.psf
+        names = [] if inputs is None else [name for name in inputs.side if name != "psf"]
+        for name in names:
+            if name not in self._side:
+                self._side[name] = self.columns([name])[name].to_numpy(dtype=np.float64)
+        return Stamps(
+            np.array(self.stamps[rows]),
+            None if variance is None else np.array(variance[rows]),
+            None if psf is None else np.array(psf[rows]),
+            {name: self._side[name][rows] for name in names},
+        )
 
     def table(self, name: str) -> pd.DataFrame:
         """Side table `name`, as the source added it; UserError if there is none."""
@@ -179,7 +236,7 @@ class StampSet:
         return len(self.stamps)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        """Raw stamps of `rows`: (3, 51, 51) for one, (n, 3, 51, 51) for several."""
+        """Raw stamps of `rows`: (3, S, S) for one, (n, 3, S, S) for several."""
         if isinstance(rows, int | np.integer) and not -len(self) <= rows < len(self):
             raise IndexError(f"stamp {rows} of {len(self)}")
         return np.array(self.stamps[rows])
@@ -192,8 +249,9 @@ class StampSet:
         lines = [
             f"{self.name}: {len(self):,} candidates in {self.path}",
             f"  labels    {real:,} real, {bogus:,} bogus, {unknown:,} unknown",
-            f"  channels  {', '.join(self.channels)} of {STAMP_SIZE}x{STAMP_SIZE} px"
+            f"  channels  {', '.join(self.channels)} of {self.stamp_size}x{self.stamp_size} px"
             + (f" at {self.meta['pixel_scale']}″/px" if self.meta.get("pixel_scale") else ""),
+            *([f"  beside    {', '.join(self.arrays)}"] if self.arrays else []),
             f"  groups    {self._identity['group'].nunique():,}",
             f"  NaN       {self.meta['n_nan_pixels']:,} pixels in {self.meta['n_nan_stamps']:,} "
             "stamps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,19 +15,66 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rb.errors import UserError
+from rb.stamps.batch import Stamps, as_pixels
 from rb.stamps.layout import (
     BOGUS,
     CHANNELS,
     FORMAT,
+    OPTIONAL,
     REAL,
-    STAMP_SHAPE,
+    boolean_row,
     catalogue_problem,
     digest,
-    open_stamps,
+    open_array,
+    shape_problem,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class ArrayFile:
+    """A ``.npy`` file of float32 rows that grows; it is whole once `finish` was called.
+
+    Parameters
+    ----------
+    path : Path
+        The file. What is behind row `n` of an earlier one is cut off.
+    row : tuple of int
+        Shape of a row.
+    n : int
+        Number of rows that are there already.
+    """
+
+    def __init__(self, path: Path, row: tuple[int, ...], n: int = 0) -> None:
+        self.row = row
+        self.file: Any = path.open("r+b" if path.exists() else "w+b")
+        write_npy_header(self.file, (n, *row))
+        self.file.truncate(self.size(row, n))
+        self.file.seek(0, os.SEEK_END)
+
+    @staticmethod
+    def size(row: Sequence[int], n: int) -> int:
+        """Bytes of a file of `n` rows."""
+        header = io.BytesIO()
+        write_npy_header(header, (n, *row))
+        return header.tell() + 4 * n * int(np.prod(row))
+
+    def append(self, rows: np.ndarray) -> None:
+        """Write rows (n, *row) behind those that are there."""
+        self.file.write(rows.astype("<f4", copy=False).data)
+
+    def sync(self) -> None:
+        """Return when what was written would survive a power cut."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def finish(self, n: int) -> None:
+        """Say in the header that there are `n` rows, and close the file."""
+        self.file.seek(0)
+        write_npy_header(self.file, (n, *self.row))
+        self.sync()
+        self.file.close()
 
 
 class StampSetWriter:
@@ -88,7 +136,8 @@ class StampSetWriter:
         self._rows: list[pd.DataFrame] = []
         self._tables: dict[str, pd.DataFrame] = {}
         self._documents: dict[str, Any] = {}
-        self._adopted = False
+        self._files: dict[str, ArrayFile] = {}
+        self._adopted: Stamps | None = None
         self._n = self._nan_pixels = self._nan_stamps = 0
 
     def __enter__(self) -> Self:
@@ -96,87 +145,110 @@ class StampSetWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir()
-            self._file = (self._temporary / "stamps.npy").open("wb+")
-            write_npy_header(self._file, 0)
         except OSError as error:
             raise _no_room(self.path, error) from error
         return self
 
-    def append(self, stamps: np.ndarray, rows: pd.DataFrame) -> None:
-        """Add stamps (n, 3, 51, 51) and their n catalogue rows.
+    def append(self, stamps: np.ndarray | Stamps, rows: pd.DataFrame) -> None:
+        """Add stamps and their catalogue rows.
+
+        Parameters
+        ----------
+        stamps : ndarray of shape (n, 3, S, S), or Stamps
+            Raw values, masked ones become NaN. What comes with the first stamps, sizes,
+            variances and PSFs, has to come with all. Their side information becomes columns.
+        rows : DataFrame of n rows
+            ``id`` and whatever else the source knows, side information among it.
 
         Raises
         ------
         UserError
             If shapes disagree, a row lacks ``id``, or a label is neither 0 nor 1 nor null.
         """
-        if self._adopted:
+        if self._adopted is not None:
             raise ValueError("a set adopts its stamps or appends them, not both")
-        stamps = np.ascontiguousarray(stamps, dtype="<f4")
-        if stamps.ndim != 4 or stamps.shape[1:] != STAMP_SHAPE:
+        arrays = checked_arrays(stamps, self.path)
+        if len(rows) != len(arrays["stamps"]):
             raise UserError(
-                f"{self.path}: stamps have shape {stamps.shape}, expected (n, 3, 51, 51)"
+                f"{self.path}: {len(arrays['stamps'])} stamps came with {len(rows)} rows"
             )
-        if len(rows) != len(stamps):
-            raise UserError(f"{self.path}: {len(stamps)} stamps came with {len(rows)} rows")
         if not len(rows):
             return
-        rows = _normalise_rows(rows, self.path)
-        nan = np.isnan(stamps)
+        rows = _normalise_rows(rows.assign(**Stamps.of(stamps).side), self.path)
+        nan = np.isnan(arrays["stamps"])
         nan[:, self._missing] = False
         self._nan_pixels += int(nan.sum())
         self._nan_stamps += int(nan.any(axis=(1, 2, 3)).sum())
         try:
-            self._file.write(stamps.data)
+            if not self._files:
+                for name, array in arrays.items():
+                    file = self._temporary / f"{name}.npy"
+                    self._files[name] = ArrayFile(file, array.shape[1:])
+            check_same(self._files, arrays, self.path)
+            for name, array in arrays.items():
+                self._files[name].append(array)
         except OSError as error:
             raise _no_room(self.path, error) from error
         self._rows.append(rows)
         self._n += len(rows)
 
     def adopt(
-        self, stamps: Path, rows: pd.DataFrame, *, n_nan_pixels: int, n_nan_stamps: int
+        self,
+        stamps: Path,
+        rows: pd.DataFrame,
+        *,
+        n_nan_pixels: int,
+        n_nan_stamps: int,
+        variance: Path | None = None,
+        psf: Path | None = None,
     ) -> None:
         """Take a whole ``stamps.npy`` that was written elsewhere, instead of `append`.
 
         For sources that fill their rows out of order and must survive being killed. The
-        file has to be on the file system of the set; it is linked, not copied, so it is
-        still in its old place if the set is never finished.
+        files have to be on the file system of the set; they are linked, not copied, so they
+        are still in their old places if the set is never finished.
 
         Parameters
         ----------
         stamps : Path
-            float32 array (n, 3, 51, 51) as NumPy writes it, raw values, missing channels NaN.
-        rows : pandas.DataFrame
-            Its n catalogue rows.
+            float32 array (n, 3, S, S) as NumPy writes it, raw values, missing channels NaN.
+        rows : DataFrame of n rows
+            Its catalogue rows.
         n_nan_pixels, n_nan_stamps : int
             NaN pixels in the channels that the source provides, and stamps that have some.
+        variance, psf : Path, optional
+            Files of the optional arrays.
 
         Raises
         ------
         UserError
-            If the file is no such array, or the rows do not fit.
+            If a file is no such array, or the rows do not fit.
         """
         if self._n:
             raise ValueError("a set adopts its stamps or appends them, not both")
-        array = open_stamps(stamps)
-        n = len(array)
-        if not array.flags.c_contiguous:
-            raise UserError(f"{stamps}: not in C order")
+        files = {"stamps": stamps, "variance": variance, "psf": psf}
+        paths = {name: path for name, path in files.items() if path is not None}
+        arrays = {name: open_array(path, name) for name, path in paths.items()}
+        for name, array in arrays.items():
+            if not array.flags.c_contiguous:
+                raise UserError(f"{paths[name]}: not in C order")
+        self._adopted = Stamps(arrays["stamps"], arrays.get("variance"), arrays.get("psf"))
+        checked_arrays(self._adopted, self.path)
+        n = len(self._adopted)
         if n != len(rows):
             raise UserError(f"{self.path}: {n} stamps came with {len(rows)} rows")
         self._rows.append(_normalise_rows(rows, self.path))
-        self._file.close()
-        own = self._temporary / "stamps.npy"
         try:
-            own.unlink()
-            try:
-                os.link(stamps, own)
-            except OSError:  # a file system without hard links
-                stamps.rename(own)
-            self._file = own.open("rb+")
+            for name, path in paths.items():
+                own = self._temporary / f"{name}.npy"
+                try:
+                    os.link(path, own)
+                except OSError:  # a file system without hard links
+                    path.rename(own)
+                with own.open("rb+") as file:
+                    os.fsync(file.fileno())
         except OSError as error:
             raise _no_room(self.path, error) from error
-        self._adopted = True
         self._n, self._nan_pixels, self._nan_stamps = n, n_nan_pixels, n_nan_stamps
 
     def add_document(self, name: str, document: Any) -> None:
@@ -203,7 +275,8 @@ class StampSetWriter:
         except OSError as full:
             raise _no_room(self.path, full) from full
         finally:
-            self._file.close()
+            for array in self._files.values():
+                array.file.close()
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _finish(self) -> None:
@@ -211,10 +284,8 @@ class StampSetWriter:
 
         if self._n == 0:
             raise UserError(f"{self.path}: no stamps came in, so no set was written")
-        self._file.seek(0)
-        write_npy_header(self._file, self._n)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        for array in self._files.values():
+            array.finish(self._n)
         # A catalogue of a million rows and fifty columns need not be in memory twice.
         one = len(self._rows) == 1
         catalogue = self._rows[0] if one else pd.concat(self._rows, ignore_index=True)
@@ -224,12 +295,19 @@ class StampSetWriter:
         catalogue.to_parquet(self._temporary / "catalogue.parquet", index=False)
         for name, table in self._tables.items():
             table.to_parquet(self._temporary / f"{name}.parquet", index=False)
-        if len(open_stamps(self._temporary / "stamps.npy")) != self._n:
+        arrays = {
+            name: open_array(file, name)
+            for name in ("stamps", *OPTIONAL)
+            if (file := self._temporary / f"{name}.npy").exists()
+        }
+        if any(len(array) != self._n for array in arrays.values()):
             raise UserError(f"{self.path}: the stamps do not fill their file; build the set again")
         for name, document in self._documents.items():
             text = json.dumps(document, indent=1)
             (self._temporary / f"{name}.json").write_text(text, encoding="utf-8")
         self._meta |= {
+            "stamp_size": arrays["stamps"].shape[-1],
+            "arrays": [name for name in OPTIONAL if name in arrays],
             "n_stamps": self._n,
             "n_nan_pixels": self._nan_pixels,
             "n_nan_stamps": self._nan_stamps,
@@ -265,8 +343,9 @@ def _normalise_rows(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
         rows["group"] = rows["id"].astype(str)
     labels = pd.to_numeric(rows["label"], errors="coerce")
     wrong = rows["label"].notna() & ~labels.isin([REAL, BOGUS])
-    if wrong.any():
-        row = rows[wrong].iloc[0]
+    boolean = boolean_row(rows["label"])  # true may mean that it is real, or bogus
+    if boolean is not None or wrong.any():
+        row = rows[wrong].iloc[0] if boolean is None else rows.iloc[boolean]
         raise UserError(
             f"{path}: candidate {row['id']} has label '{row['label']}'; labels are 0 (real), "
             "1 (bogus) or null (unknown)"
@@ -276,9 +355,43 @@ def _normalise_rows(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     return rows
 
 
-def write_npy_header(file: Any, n: int) -> None:
-    """Write the header of ``stamps.npy``, n stamps, where `file` stands: as long for any n."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": (n, *STAMP_SHAPE)}
+def checked_arrays(stamps: np.ndarray | Stamps, path: Path) -> dict[str, np.ndarray]:
+    """The arrays of `stamps` by name, float32; UserError if they do not fit each other."""
+    arrays = {name: as_pixels(array) for name, array in Stamps.of(stamps).arrays().items()}
+    for name, array in arrays.items():
+        problem = shape_problem(name, array.shape)
+        if problem:
+            raise UserError(f"{path}: {name} have {problem}")
+        if len(array) != len(arrays["stamps"]):
+            raise UserError(
+                f"{path}: {len(arrays['stamps'])} stamps came with {len(array)} of {name}"
+            )
+    if "variance" in arrays and arrays["variance"].shape != arrays["stamps"].shape:
+        raise UserError(
+            f"{path}: stamps of {arrays['stamps'].shape[-1]} px came with variances of "
+            f"{arrays['variance'].shape[-1]} px"
+        )
+    return arrays
+
+
+def check_same(files: dict[str, ArrayFile], arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Raise UserError if `arrays` are not what the arrays of earlier stamps were."""
+    before = {name: file.row for name, file in files.items()}
+    now = {name: array.shape[1:] for name, array in arrays.items()}
+    if before != now:
+        raise UserError(
+            f"{path}: {_in_words(now)} came after {_in_words(before)}; all stamps of a set have "
+            "one size and the same arrays"
+        )
+
+
+def _in_words(rows: dict[str, tuple[int, ...]]) -> str:
+    return " and ".join(f"{name} of {row[-1]} px" for name, row in rows.items())
+
+
+def write_npy_header(file: Any, shape: tuple[int, ...]) -> None:
+    """Write the header of a float32 array where `file` stands: as long for any first axis."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     # write_array_header_1_0 leaves room for the number to grow, so that the header can be
     # written again over itself once the number of stamps is known.
     np.lib.format.write_array_header_1_0(file, header)

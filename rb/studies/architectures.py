@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -12,8 +13,9 @@ from rb.config import project_root
 from rb.errors import UserError
 from rb.models.build import build_network
 from rb.models.describe import Layer, describe
+from rb.paper.values import TABLE_2
 from rb.report.sections import Picture, Section
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.tracking import Tracking
 
 # What each network is in the paper.
@@ -90,7 +92,8 @@ def layers_of(model: str) -> tuple[tuple[int, ...], list[Layer]]:
     if not file.is_file():
         known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
         raise UserError(f"study.models: there is no model '{model}'; have {known}")
-    config = OmegaConf.to_container(OmegaConf.load(file))
+    with initialize_config_dir(str(file.parent.parent), version_base="1.3"):
+        config = OmegaConf.to_container(compose(overrides=[f"+model={model}"]).model)
     assert isinstance(config, dict)
     if not config.get("network"):
         raise UserError(f"study.models: model '{model}' has no network of its own to describe")
@@ -127,17 +130,14 @@ def _compilation() -> pd.DataFrame:
     ours = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(ours, dict)
     optimizer = ours["optimizer"]
-    rows = [
-        ("Optimizer", "Stochastic Gradient Descent", optimizer["_target_"]),
-        ("Learning rate", "0.01", optimizer["lr"]),
-        ("Batch size", "200", ours["batch_size"]),
-        ("Loss function", "Sparse Categorical Crossentropy", "torch.nn.functional.cross_entropy"),
-        ("Metric", "Accuracy", "val/acc"),
-        ("Save best model", "Max validation accuracy", "Max val/acc"),
-        (
-            "Stop training",
-            "After 100 epochs with no improvements in validation loss",
-            f"After {ours['patience']} epochs without a lower val/loss",
-        ),
+    here = [
+        optimizer["_target_"],
+        optimizer["lr"],
+        ours["batch_size"],
+        "torch.nn.functional.cross_entropy",
+        "val/acc",
+        "Max val/acc",
+        f"After {ours['patience']} epochs without a lower val/loss",
     ]
-    return pd.DataFrame(rows, columns=["", "paper", "trainer=paper"]).astype(str)
+    table = pd.DataFrame({"": list(TABLE_2), "paper": TABLE_2.values(), "trainer=paper": here})
+    return table.astype(str)

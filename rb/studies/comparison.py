@@ -1,4 +1,4 @@
-"""Evaluate models on candidates, compare them, and write it all down."""
+"""Runs side by side on the same candidates: the report of ``python evaluate.py``."""
 
 from __future__ import annotations
 
@@ -8,67 +8,63 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
-from rb.console import make_console
 from rb.errors import UserError
-from rb.evaluation.paired import same_set
+from rb.evaluation.cost import imaging_of
 from rb.evaluation.results import RunResult, unique_names
 from rb.evaluation.scored_run import ScoredRun, score_runs
 from rb.evaluation.survey_scores import SURVEY_SCORES, agreement, survey_scores
 from rb.evaluation.tracked import log_to_run
-from rb.report.comparison import print_comparison
-from rb.report.output import new_folder, write_results
-from rb.tracking import TrackedRun, open_tracking
+from rb.report.classification import standard_sections
+from rb.report.forest_sections import forest_sections
+from rb.report.sections import SMALL, Report, Section
+from rb.report.survey_scores import survey_score_sections
+from rb.report.terminal import frame_table, print_comparison, score_table
+from rb.tracking import TrackedRun, Tracking
 
-_SMALL = 30  # up to so many candidates are listed one by one
 
+def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Report:
+    """Score the runs that ``config["runs"]`` names, print and compare them.
 
-def evaluate(config: dict[str, Any], console: Console | None = None) -> float:
-    """Evaluate the runs that `config` names; print, draw, track and report.
+    Metrics of a run's own test set are kept with that run.
 
-    Parameters
-    ----------
-    config : dict
-        Resolved configuration, as composed from ``conf/evaluate.yaml``.
-    console : Console, optional
-        Where the tables go.
-
-    Returns
-    -------
-    float
-        The best accuracy, NaN where no label is known.
+    Raises
+    ------
+    UserError
+        If a run or its stamps are not there, or the table ``scores`` cannot be used.
     """
-    console = console or make_console()
-    tracking = open_tracking(config)
-    evaluated = score_runs(config, tracking, console)
-    results = [e.result for e in evaluated]
-    for name, scores in _foreign_scores(config["scores"], evaluated[0]):
-        results.append(scores)
-        console.print(f"{name}: scores from {config['scores']}")
-    folder = Path(config["report"] or new_folder(Path(config["paths"]["runs"]) / "reports"))
-    with tracking.run(
-        f"evaluation {folder.name}", "evaluation", {"runs": str(config["runs"])}
-    ) as run:
-        run.log_config(config)
-        _print(results, console, config["confidence"])
-        first = evaluated[0]
-        catalogue = first.stamp_set.columns(SURVEY_SCORES, required=False)
-        for name, survey in survey_scores(catalogue, first.rows).items():
-            ours = [e.result for e in evaluated]
-            console.print(_frame_table(agreement(ours, survey, name)))
-        for one in evaluated:
-            if one.own_test and one.candidate.run_id:
-                log_to_run(TrackedRun(tracking, one.candidate.run_id), one, config["confidence"])
-        write_results(folder, evaluated, results, run, config)
-    console.print(f"report: {folder / 'report.html'}")
-    accuracies = [
-        r.metrics(config["confidence"])["accuracy"].value for r in results if r.n_labelled
-    ]
-    return max(accuracies, default=float("nan"))
+    confidence = config["confidence"]
+    scored = score_runs(config, tracking, console)
+    ours = [one.result for one in scored]
+    results = [*ours, *_foreign_scores(config["scores"], scored[0])]
+    for result in results[len(ours) :]:
+        console.print(f"{result.name}: scores from {config['scores']}")
+    _print(results, console, confidence)
+    first = scored[0]
+    survey = survey_scores(first.stamp_set.columns(SURVEY_SCORES, required=False), first.rows)
+    for name, scores in survey.items():
+        table = agreement(ours, scores, name)
+        console.print(frame_table(table, "agreement with the survey's own score"))
+    for one in scored:
+        if one.own_test and one.chosen.run_id:
+            log_to_run(TrackedRun(tracking, one.chosen.run_id), one, confidence)
+    accuracies = [r.metrics(confidence)["accuracy"].value for r in results if r.n_labelled]
+    return Report(
+        [
+            *_standard(results, first, config["examples"]),
+            *survey_score_sections(ours, survey),
+            *forest_sections(scored, tracking),
+            *_cost_tables(scored),
+        ],
+        results,
+        _title(results),
+        commands=list(dict.fromkeys(c for c in (s.chosen.command for s in scored) if c)),
+        runs={one.result.name: _origin(one) for one in scored},
+        value=max(accuracies, default=float("nan")),
+    )
 
 
-def _foreign_scores(file: str | None, first: ScoredRun) -> list[tuple[str, RunResult]]:
+def _foreign_scores(file: str | None, first: ScoredRun) -> list[RunResult]:
     """Scores of others from a table, as results on the candidates that it holds."""
     if file is None:
         return []
@@ -88,19 +84,20 @@ def _foreign_scores(file: str | None, first: ScoredRun) -> list[tuple[str, RunRe
         p_real = table[column].reindex(ours.ids.astype(str)).to_numpy(dtype=float)
         there = np.isfinite(p_real)
         if there.any():
-            scores = RunResult(
-                name=str(column),
-                run_id="",
-                inputs="nodia" if "nodia" in str(column).lower() else "dia",
-                model="scores",
-                data_name=ours.data_name,
-                data_digest=ours.data_digest,
-                subset=ours.subset,
-                ids=ours.ids[there],
-                labels=ours.labels[there],
-                p_real=p_real[there],
+            found.append(
+                RunResult(
+                    name=str(column),
+                    run_id="",
+                    inputs="nodia" if "nodia" in str(column).lower() else "dia",
+                    model="scores",
+                    data_name=ours.data_name,
+                    data_digest=ours.data_digest,
+                    subset=ours.subset,
+                    ids=ours.ids[there],
+                    labels=ours.labels[there],
+                    p_real=p_real[there],
+                )
             )
-            found.append((str(column), scores))
     if not found:
         raise UserError(f"scores: no id in {path} is among the evaluated candidates")
     return found
@@ -111,35 +108,64 @@ def _print(results: list[RunResult], console: Console, confidence: float) -> Non
         print_comparison(results, console, confidence)
     else:
         console.print("no candidate has a label: scores only")
-    if max(r.n for r in results) <= _SMALL:
-        console.print(_score_table(results))
+    if max(r.n for r in results) <= SMALL:
+        console.print(score_table(results))
 
 
-def _score_table(results: list[RunResult]) -> Table:
-    """p_real of each candidate by each run, for small sets."""
-    absent = {i for r in results if r.lacking is not None for i in r.ids[r.lacking].tolist()}
-    caption = "* an image is missing: a model that looks at it took it for an empty one"
-    table = Table(title="p_real of each candidate", caption=caption if absent else None)
-    table.add_column("id")
-    table.add_column("label")
-    for name in unique_names(results):
-        table.add_column(name, justify="right")
-    words = {0: "real", 1: "bogus", -1: "–"}
-    first = results[0]
-    columns = [
-        dict(zip(r.ids.tolist(), r.p_real.tolist(), strict=True)) if same_set(r, first) else {}
-        for r in results
-    ]
-    for one, label in zip(first.ids.tolist(), first.labels.tolist(), strict=True):
-        scores = [f"{c[one]:.4f}" if one in c else "–" for c in columns]
-        table.add_row(f"{one}*" if one in absent else str(one), words[label], *scores)
-    return table
+def _standard(results: list[RunResult], first: ScoredRun, examples: int) -> list[Section]:
+    """The standard sections, with the stamps of the first run and what is known of them."""
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(first.stamp_set.stamps[first.rows[rows]])
+
+    known = {"magnitude": "mag", "SNR": "snr"}
+    catalogue = first.stamp_set.columns(list(known.values()), required=False)
+    properties = {
+        label: catalogue[column].to_numpy(dtype=float)[first.rows]
+        for label, column in known.items()
+        if column in catalogue and catalogue[column].notna().any()
+    }
+    # A feature table has candidates, but no stamps to show.
+    has_stamps = bool(first.stamp_set.channels)
+    return standard_sections(
+        results, read=read if has_stamps else None, properties=properties, examples=examples
+    )
 
 
-def _frame_table(frame: pd.DataFrame) -> Table:
-    table = Table(title="agreement with the survey's own score")
-    for column in frame:
-        table.add_column(str(column), justify="left" if column == "run" else "right")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
-    return table
+def _cost_tables(scored: list[ScoredRun]) -> list[Section]:
+    """Times of predictions, and of the difference images where the source measured them.
+
+    The latter is the other side of the paper's section 5.2: what a network without the
+    difference image would spare.
+    """
+    tables = {
+        f"Time of a prediction by {one.result.name}, ms per stamp": one.timing
+        for one in scored
+        if one.timing is not None
+    }
+    imaging = imaging_of(scored[0].stamp_set)
+    if imaging is not None:
+        tables["CPU time of the difference images of this survey"] = imaging.table()
+    return [Section("tables", "More tables", tables=tables)] if tables else []
+
+
+def _title(results: list[RunResult]) -> str:
+    subset = results[0].subset
+    what = "all candidates" if subset == "all" else f"{subset} set"
+    return f"{' and '.join(unique_names(results)[:4])} on {results[0].data_name}, {what}"
+
+
+def _origin(one: ScoredRun) -> dict[str, Any]:
+    """How a run came about, and what it was evaluated on."""
+    trained = one.chosen.model.provenance.training_set
+    return {
+        "run": one.chosen.run_id or "a file",
+        "seed": (one.chosen.config or {}).get("seed", "unknown"),
+        "training set": _named(trained.name, trained.digest) if trained else "",
+        "evaluated on": _named(one.stamp_set.name, one.stamp_set.digest, one.result.subset),
+    }
+
+
+def _named(*facts: str | None) -> str:
+    """Name, shortened digest and subset in a line."""
+    return ", ".join(str(f)[:16] if i == 1 else str(f) for i, f in enumerate(facts) if f)

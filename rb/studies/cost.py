@@ -13,14 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from rb.evaluation.choose import Candidate, select
+from rb.evaluation.choose import ChosenModel, select
 from rb.evaluation.cost import (
-    PAPER_DIA_HOURS,
-    PAPER_MS,
-    PAPER_NODE_HOURS,
-    PAPER_PSF_SHARE,
     Imaging,
     Machine,
     checked_batches,
@@ -30,17 +25,21 @@ from rb.evaluation.cost import (
     tiles_per_plane,
     timed_rows,
 )
-from rb.evaluation.timing import time_prediction
 from rb.figures.studies.cost import plane_figure, prediction_figure
-from rb.models.checkpoint import TrainedModel
+from rb.paper.values import (
+    BATCH_SIZE,
+    IMAGING_HOURS,
+    N_TRAIN,
+    NETWORKS,
+    PSF_MATCHING_SHARE,
+    STAMP_SIDE,
+    TABLE_1,
+)
 from rb.report.sections import Picture, Section
+from rb.report.terminal import frame_table
 from rb.sources import open_stamps
 from rb.stamps import StampSet
 from rb.tracking import TrackedRun, Tracking
-
-_PAPER_TRAINING = {"dia": (80_000, 350), "nodia": (80_000, 650)}  # stamps and epochs, section 4.2
-_PAPER_BATCH = 200
-_KINDS = {"dia": "DIA", "nodia": "noDIA"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Timed:
     """A network, and how long it takes for stamps of the set that it was timed on."""
 
     name: str
-    kind: str
+    side: int
     timing: pd.DataFrame
 
     @property
@@ -77,41 +76,46 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     study = config["study"]
     machine = Machine(**study["machine"])
     batches = checked_batches(study["batch_sizes"])
-    candidates = select(tracking, config["runs"])
-    names = _names(candidates)
-    found = [_training(candidates, names, machine)]
+    chosen = select(tracking, config["runs"])
+    names = _names(chosen)
+    found = [_training(chosen, names, machine)]
     opened: dict[str, StampSet] = {}
     timed = []
-    for name, candidate in zip(names, candidates, strict=True):
-        stamp_set = _stamps_for(candidate, config, opened)
-        if stamp_set is None or not isinstance(candidate.model, TrainedModel):
+    for name, one in zip(names, chosen, strict=True):
+        stamp_set = _stamps_for(one, config, opened)
+        if stamp_set is None or one.model.network is None:
             console.print(f"{name}: no network with stamps at hand; not timed")
             continue
-        one = _Timed(
-            name, candidate.model.inputs.kind, _time(candidate.model, stamp_set, study, batches)
+        timing = one.model.timing(
+            stamp_set,
+            timed_rows(len(stamp_set), study["candidates"]),
+            batch_sizes=batches,
+            repeats=study["repeats"],
+            max_seconds=study["max_seconds"],
         )
-        _keep(tracking, candidate, one.timing)
-        timed.append(one)
+        _keep(tracking, one, timing)
+        timed.append(_Timed(name, stamp_set.stamp_size, timing))
     found.append(_prediction(timed))
     imaging = next((i for i in map(imaging_of, opened.values()) if i is not None), None)
     found.append(_comparison(timed, imaging))
     for section in found:
         for title, table in section.tables.items():
-            console.print(_shown(table, title))
+            console.print(frame_table(table, title))
     return found
 
 
 # --- training --------------------------------------------------------------------------
 
 
-def _training(candidates: list[Candidate], names: list[str], machine: Machine) -> Section:
+def _training(chosen: list[ChosenModel], names: list[str], machine: Machine) -> Section:
     rows = []
-    for name, candidate in zip(names, candidates, strict=True):
-        metrics = candidate.metrics or {}
+    for name, one in zip(names, chosen, strict=True):
+        metrics = one.metrics or {}
         cpu, wall = metrics.get("cost/train_cpu_hours"), metrics.get("cost/train_wall_s")
         if cpu is None or wall is None:
             continue
-        stamps = (candidate.model.facts.get("training_set") or {}).get("n_train")
+        training_set = one.model.provenance.training_set
+        stamps = training_set.n_train if training_set else None
         epochs = metrics.get("epochs")
         row: dict[str, Any] = {
             "network": name,
@@ -123,17 +127,20 @@ def _training(candidates: list[Candidate], names: list[str], machine: Machine) -
             "node-hours": machine.node_hours(wall),
             "hours charged": machine.charged_hours(wall),
         }
-        kind = getattr(candidate.model.inputs, "kind", "")
-        if kind in _PAPER_TRAINING and stamps and epochs:
-            size = _PAPER_TRAINING[kind]
-            row["CPU-hours at the paper's size"] = extrapolated_hours(cpu, stamps, epochs, *size)
-            row["the paper's hours"] = PAPER_NODE_HOURS[kind]
+        kind = one.model.inputs.kind
+        if kind in TABLE_1 and stamps and epochs:
+            paper = TABLE_1[kind]
+            row["CPU-hours at the paper's size"] = extrapolated_hours(
+                cpu, stamps, epochs, N_TRAIN, paper.epochs
+            )
+            row["the paper's hours"] = paper.cpu_hours
         rows.append(row)
     share = (
         "whole nodes are charged"
         if machine.cores is None
         else f"{machine.cores} of {machine.nodes * machine.cores_per_node} cores are charged"
     )
+    dia, nodia = TABLE_1["dia"], TABLE_1["nodia"]
     return Section(
         "training",
         "Training",
@@ -147,11 +154,13 @@ def _training(candidates: list[Candidate], names: list[str], machine: Machine) -
             f"factor ({machine.charge_factor:g}) and the queue's ({machine.qos_factor:g}); here "
             f"{machine.nodes} node(s) of {machine.cores_per_node} cores, {share}. They say what "
             "would be charged if a node there took as long as this machine did, and nothing "
-            "about how fast that node is. The paper gives ~35 and ~56 hours for its two "
-            "networks, once as “CPU node hours” and once as CPU hours; on which node is not said.",
-            "The column at the paper's size multiplies the CPU time per stamp and epoch by 80,000 "
-            "stamps and the paper's ~350 (DIA) or ~650 (noDIA) epochs: an extrapolation, not a "
-            "measurement. Energy is not measured and not estimated.",
+            f"about how fast that node is. The paper gives ~{dia.cpu_hours:.0f} and "
+            f"~{nodia.cpu_hours:.0f} hours for its two networks, once as “CPU node hours” and "
+            "once as CPU hours; on which node is not said.",
+            f"The column at the paper's size multiplies the CPU time per stamp and epoch by "
+            f"{N_TRAIN:,} stamps and the paper's ~{dia.epochs} (DIA) or ~{nodia.epochs} (noDIA) "
+            "epochs: an extrapolation, not a measurement. Energy is not measured and not "
+            "estimated.",
         ],
         tables={"Cost of training": pd.DataFrame(rows)},
     )
@@ -160,41 +169,11 @@ def _training(candidates: list[Candidate], names: list[str], machine: Machine) -
 # --- prediction ------------------------------------------------------------------------
 
 
-def _time(
-    model: TrainedModel, stamp_set: StampSet, study: Mapping[str, Any], batches: list[int]
-) -> pd.DataFrame:
-    """Clock time of the network alone; clock and CPU time with scaling as well."""
-    raw = np.asarray(stamp_set.stamps[timed_rows(len(stamp_set), study["candidates"])])
-    device = next(model.network.parameters()).device
-    options: dict[str, Any] = {
-        "batch_sizes": batches,
-        "repeats": study["repeats"],
-        "max_seconds": study["max_seconds"],
-    }
-    if device.type == "cuda":
-        options["synchronise"] = torch.cuda.synchronize
-    prepared = model.inputs.prepare(raw).to(device)
-    with torch.inference_mode():
-        alone = time_prediction(model.network, prepared, **options)
-    whole = time_prediction(model.p_real, raw, **options)
-    return pd.DataFrame(
-        {
-            "batch_size": alone["batch_size"],
-            "ms_per_stamp": alone["ms_per_stamp"],
-            "mad": alone["mad"],
-            "ms_per_stamp_with_scaling": whole["ms_per_stamp"],
-            "mad_with_scaling": whole["mad"],
-            "cpu_ms_per_stamp": whole["cpu_ms_per_stamp"],
-            "repeats": alone["repeats"],
-        }
-    )
-
-
-def _keep(tracking: Tracking, candidate: Candidate, timing: pd.DataFrame) -> None:
+def _keep(tracking: Tracking, chosen: ChosenModel, timing: pd.DataFrame) -> None:
     """The time at the paper's batch size goes to the run, where the comparison finds it."""
-    at = timing[timing["batch_size"] == _PAPER_BATCH]
-    if candidate.run_id and len(at):
-        TrackedRun(tracking, candidate.run_id).log_metrics(
+    at = timing[timing["batch_size"] == BATCH_SIZE]
+    if chosen.run_id and len(at):
+        TrackedRun(tracking, chosen.run_id).log_metrics(
             {
                 "cost/ms_per_stamp": float(at["ms_per_stamp"].iloc[0]),
                 "cost/ms_per_stamp_mad": float(at["mad"].iloc[0]),
@@ -207,7 +186,8 @@ def _busy(timed: list[_Timed]) -> list[str]:
     shares = [
         share
         for one in timed
-        for share in one.timing["cpu_ms_per_stamp"] / one.timing["ms_per_stamp_with_scaling"]
+        for share in one.timing["cpu_ms_per_stamp_with_scaling"]
+        / one.timing["ms_per_stamp_with_scaling"]
     ]
     share = float(np.median(shares)) if shares else 1.0
     if share > 0.8:
@@ -230,11 +210,12 @@ def _prediction(timed: list[_Timed]) -> Section:
                     "± MAD": t.mad,
                     "with scaling": t.ms_per_stamp_with_scaling,
                     "± MAD ": t.mad_with_scaling,
-                    "CPU ms, with scaling": t.cpu_ms_per_stamp,
+                    "CPU ms, with scaling": t.cpu_ms_per_stamp_with_scaling,
                     "calls timed": t.repeats,
                 }
             )
-    quoted = {f"the paper's {_KINDS[kind]}": PAPER_MS[kind][0] for kind in PAPER_MS}
+    quoted = {f"the paper's {NETWORKS[inputs]}": paper.ms for inputs, paper in TABLE_1.items()}
+    dia, nodia = (f"{paper.ms:.2f} ± {paper.ms_error:.2f} ms" for paper in TABLE_1.values())
     figure = prediction_figure({one.name: one.timing for one in timed}, quoted)
     return Section(
         "prediction",
@@ -242,7 +223,7 @@ def _prediction(timed: list[_Timed]) -> Section:
         [
             "Median and median absolute deviation over repeated calls, after calls that warm up; "
             f"{torch.get_num_threads()} thread(s). The network alone is what the paper's Table 1 "
-            "times (1.00 ± 0.03 ms with the difference image, 0.30 ± 0.01 ms without, on its "
+            f"times ({dia} with the difference image, {nodia} without, on its "
             "machine); with scaling, raw pixels go in and probabilities come out. Other work on "
             "the machine lengthens clock times; the CPU time is hardly touched by it.",
             *_busy(timed),
@@ -257,7 +238,7 @@ def _prediction(timed: list[_Timed]) -> Section:
 
 def _comparison(timed: list[_Timed], imaging: Imaging | None) -> Section:
     rows = []
-    paper_s = PAPER_DIA_HOURS * 3600
+    paper_s = IMAGING_HOURS * 3600
     if imaging is not None:
         for step in imaging.seconds:
             rows.append(
@@ -272,14 +253,14 @@ def _comparison(timed: list[_Timed], imaging: Imaging | None) -> Section:
         rows.append(_line(name, per_plane, 1000 * one.cpu_s, True))
     for one in timed:
         name = f"{one.name}, tiles"
-        rows.append(_line(name, one.cpu_s * tiles_per_plane(), None, True))
+        rows.append(_line(name, one.cpu_s * tiles_per_plane(one.side), None, True))
     rows += [
         _line("DES: all of DIA", paper_s, None, False),
-        _line("DES: PSF matching", PAPER_PSF_SHARE * paper_s, None, False),
+        _line("DES: PSF matching", PSF_MATCHING_SHARE * paper_s, None, False),
     ]
-    for kind, (ms, _) in PAPER_MS.items():
-        name = f"paper's {_KINDS[kind]}, tiles (clock)"
-        rows.append(_line(name, ms * tiles_per_plane() / 1000, None, False))
+    for inputs, paper in TABLE_1.items():
+        name = f"paper's {NETWORKS[inputs]}, tiles (clock)"
+        rows.append(_line(name, paper.ms * tiles_per_plane(STAMP_SIDE) / 1000, None, False))
     table = pd.DataFrame(rows)
     drawn = table[table["CPU s per focal plane"].notna()]
     figure = plane_figure(
@@ -341,60 +322,43 @@ def _ratio(timed: list[_Timed], imaging: Imaging | None) -> list[str]:
 
 _CAVEATS = [
     "What this is not: our difference imaging starts from two frames that are already registered, "
-    "with a matching kernel that is constant over a small frame. The 15.5 CPU hours of DES are "
+    f"with a matching kernel that is constant over a small frame. The {IMAGING_HOURS} CPU hours "
+    "of DES are "
     "for a whole production pipeline on images of 2.2 square degrees and include what is not "
     "done here, such as resampling, astrometry and reading. The two differ in extent, not only "
     "in speed, and are not to be divided by each other.",
     "And a network without the difference image does not do away with it yet: these candidates "
     "were found in difference images, here as in the paper (section 5.2). Candidates from the "
     "search image alone would have to be detected there, which costs time too, and would be "
-    "more. The paper's own estimate is for tiles of 51×51 px that cover the plane once "
-    f"({tiles_per_plane():,.0f} of them, about a minute at 0.3 ms).",
+    f"more. The paper's own estimate is for tiles of {STAMP_SIDE}×{STAMP_SIDE} px that cover the "
+    f"plane once ({tiles_per_plane(STAMP_SIDE):,.0f} of them, about a minute at "
+    f"{TABLE_1['nodia'].ms} ms).",
 ]
 
 
 # --- helpers ---------------------------------------------------------------------------
 
 
-def _names(candidates: list[Candidate]) -> list[str]:
+def _names(chosen: list[ChosenModel]) -> list[str]:
     """Names that tell the runs apart, those of equal name with the start of their ID."""
-    names = [c.name for c in candidates]
+    names = [c.name for c in chosen]
     return [
         f"{c.name} ({c.run_id[:6]})" if names.count(c.name) > 1 and c.run_id else c.name
-        for c in candidates
+        for c in chosen
     ]
 
 
 def _stamps_for(
-    candidate: Candidate, config: Mapping[str, Any], opened: dict[str, StampSet]
+    chosen: ChosenModel, config: Mapping[str, Any], opened: dict[str, StampSet]
 ) -> StampSet | None:
     """The set named with ``data=…``, or else the run's own; None for a file without either."""
     if config["data"]["name"]:
         data = config["data"]
-    elif candidate.config is not None:
-        data = candidate.config["data"]
+    elif chosen.config is not None:
+        data = chosen.config["data"]
     else:
         return None
     key = str(data)
     if key not in opened:
         opened[key] = open_stamps(data)
     return opened[key]
-
-
-def _shown(table: pd.DataFrame, title: str) -> Table:
-    shown = Table(title=title, title_justify="left")
-    for column in table.columns:
-        shown.add_column(
-            str(column).strip(), justify="left" if column == table.columns[0] else "right"
-        )
-    for row in table.itertuples(index=False):
-        shown.add_row(*map(_cell, row))
-    return shown
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return "–"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.0f}" if abs(float(value)) >= 1000 else f"{value:.3g}"

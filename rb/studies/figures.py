@@ -16,18 +16,19 @@ import pandas as pd
 from rich.console import Console
 
 from rb.errors import UserError
-from rb.evaluation.choose import Candidate, select
-from rb.models.checkpoint import TrainedModel
+from rb.evaluation.choose import ChosenModel, select
+from rb.figures.style import LABEL_WORDS, label_color
+from rb.models.contract import Scorer, sees_stamps
+from rb.paper.values import NETWORKS
 from rb.report.sections import Picture, Section
 from rb.sources import open_stamps
 from rb.stamps import StampSet
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import make_split
 from rb.stamps.stampset import BOGUS, CHANNELS, REAL
 from rb.studies.examples import example_rows
 from rb.tracking import Tracking
 
-_WORDS = {REAL: "real", BOGUS: "bogus"}
 _SUBSTITUTE = {"srch": "three_sigma", "tmpl": "three_sigma"}
 
 
@@ -37,7 +38,7 @@ class _Network:
 
     name: str
     inputs: InputSpec
-    model: TrainedModel | None = None
+    model: Scorer | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,7 @@ class _Examples:
 
     @property
     def colors(self) -> list[str]:
-        from rb.figures.style import BOGUS_COLOR, INK, REAL_COLOR
-
-        shades = {REAL: REAL_COLOR, BOGUS: BOGUS_COLOR}
-        return [shades.get(label, INK) for label in self.labels]
+        return [label_color(label) for label in self.labels]
 
 
 def sections(config: Mapping[str, Any], tracking: Tracking, console: Console) -> list[Section]:
@@ -110,7 +108,7 @@ def sections(config: Mapping[str, Any], tracking: Tracking, console: Console) ->
     ]
 
 
-def _trained(config: Mapping[str, Any], tracking: Tracking) -> list[Candidate]:
+def _trained(config: Mapping[str, Any], tracking: Tracking) -> list[ChosenModel]:
     """The networks that `runs` names, the best by validation of each kind of input."""
     try:
         found = select(tracking, config["runs"])
@@ -118,19 +116,19 @@ def _trained(config: Mapping[str, Any], tracking: Tracking) -> list[Candidate]:
         if config["runs"] != "latest":
             raise
         return []
-    best: dict[str, Candidate] = {}
-    for candidate in sorted(found, key=lambda c: (c.metrics or {}).get("best/val_acc", 0.0)):
-        if isinstance(candidate.model, TrainedModel):
-            best[candidate.model.inputs.kind] = candidate
+    best: dict[str, ChosenModel] = {}
+    for chosen in sorted(found, key=lambda c: (c.metrics or {}).get("best/val_acc", 0.0)):
+        if chosen.model.network is not None:
+            best[chosen.model.inputs.kind] = chosen
     return [best[kind] for kind in sorted(best)]
 
 
-def _stamps(config: Mapping[str, Any], trained: list[Candidate]) -> tuple[StampSet, np.ndarray]:
+def _stamps(config: Mapping[str, Any], trained: list[ChosenModel]) -> tuple[StampSet, np.ndarray]:
     """The stamp set, and the rows to choose examples from."""
     if config["data"]["name"]:
         stamp_set = open_stamps(config["data"])
         return stamp_set, np.arange(len(stamp_set))
-    known = [candidate for candidate in trained if candidate.config]
+    known = [chosen for chosen in trained if chosen.config]
     if not known:
         raise UserError(
             "study=figures: nothing was trained yet whose stamps could be drawn; name some: "
@@ -144,23 +142,21 @@ def _stamps(config: Mapping[str, Any], trained: list[Candidate]) -> tuple[StampS
 
 
 def _networks(
-    settings: Mapping[str, Any], trained: list[Candidate], stamp_set: StampSet
+    settings: Mapping[str, Any], trained: list[ChosenModel], stamp_set: StampSet
 ) -> list[_Network]:
     """One network with and one without the difference image, as far as the stamps feed them."""
     found = {
-        candidate.model.inputs.kind: _Network(
-            candidate.name, candidate.model.inputs, candidate.model
-        )
-        for candidate in trained
-        if isinstance(candidate.model, TrainedModel)
+        inputs.kind: _Network(chosen.name, inputs, chosen.model)
+        for chosen in trained
+        if sees_stamps(inputs := chosen.model.inputs)
     }
-    for kind in ("dia", "nodia"):
-        default = settings[kind]
-        found.setdefault(kind, _Network(default["name"], InputSpec(**default["inputs"])))
+    for name in NETWORKS:
+        default = settings[name]
+        found.setdefault(name, _Network(default["name"], InputSpec(**default["inputs"])))
     return [
-        found[kind]
-        for kind in ("dia", "nodia")
-        if set(found[kind].inputs.channels) <= set(stamp_set.channels)
+        found[name]
+        for name in NETWORKS
+        if set(found[name].inputs.channels) <= set(stamp_set.channels)
     ]
 
 
@@ -224,15 +220,15 @@ def _figure_3(examples: _Examples, networks: list[_Network]) -> Section:
         f"{network.name}: " + ", ".join(f"{c} {s}" for c, s in network.inputs.scaling.items())
         for network in networks
     )
-    told = [network.name for network in networks if network.model is not None]
+    predicting = [network.name for network in networks if network.model is not None]
     caption = (
         f"The scaled images as the networks get them ({scalings}). Purple is negative, green "
         "positive; the colours are linear up to 1 and logarithmic beyond."
     )
-    if told:
+    if predicting:
         caption += (
-            f" Above each: its label and the prediction of {' and '.join(told)} (0 real, 1 bogus); "
-            "blue where it is right, orange where it is wrong."
+            f" Above each: its label and the prediction of {' and '.join(predicting)} (0 real, "
+            "1 bogus); blue where it is right, orange where it is wrong."
         )
     return Section(
         "figure-3",
@@ -258,12 +254,12 @@ def _predictions(examples: _Examples, network: _Network) -> tuple[list[str], lis
     p_real = network.model.p_real(examples.stamps)
     titles, colors = [], []
     for k, label in enumerate(examples.labels):
-        text = f"{names[k]}   label {label if label in _WORDS else '–'}"
+        text = f"{names[k]}   label {label if label in LABEL_WORDS else '–'}"
         color = INK
         if np.isfinite(examples.stamps[k, channels]).any((1, 2)).all():
             said = REAL if p_real[k] >= network.model.threshold else BOGUS
             text += f", pred {said}"
-            if label in _WORDS:
+            if label in LABEL_WORDS:
                 color = RIGHT_COLOR if said == label else WRONG_COLOR
         titles.append(text)
         colors.append(color)
@@ -333,4 +329,4 @@ def _table(examples: _Examples) -> pd.DataFrame:
 
 
 def _label(label: int) -> str:
-    return f"{_WORDS[label]} (label {label})" if label in _WORDS else "no label"
+    return f"{LABEL_WORDS[label]} (label {label})" if label in LABEL_WORDS else "no label"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from rb.errors import UserError
 from rb.evaluation.scored_run import ScoredRun, score_runs
+from rb.figures.style import LABEL_WORDS
 from rb.labels.confident import ConfidentJoint
 from rb.labels.suspects import SET_KEY, Scores, rank_suspects, write_suspects
 from rb.metrics.intervals import proportion
@@ -19,7 +20,6 @@ from rb.stamps import StampSet
 from rb.stamps.layout import BOGUS, REAL, UNKNOWN
 from rb.tracking import Tracking
 
-_WORDS = {REAL: "real", BOGUS: "bogus"}
 _FEW = 20  # suspects listed in the report; the table has all
 
 
@@ -54,7 +54,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
             SET_KEY: str(stamps.path),
             "digest": stamps.digest,
             "stamps_digest": stamps.stamps_digest,
-            "runs": [e.candidate.run_id for e in evaluated],
+            "runs": [e.chosen.run_id for e in evaluated],
             "n_labelled": n_labelled,
         },
     )
@@ -70,10 +70,10 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
 def _one_set(evaluated: list[ScoredRun]) -> StampSet:
     first = evaluated[0]
     for one in evaluated:
-        name = one.candidate.name
+        name = one.chosen.name
         if one.stamp_set.digest != first.stamp_set.digest:
             raise UserError(
-                f"runs: {name} and {first.candidate.name} belong to different stamp sets or "
+                f"runs: {name} and {first.chosen.name} belong to different stamp sets or "
                 "labels; name the runs of one sweep"
             )
     return first.stamp_set
@@ -84,7 +84,7 @@ def _coverage(evaluated: list[ScoredRun], n: int, n_labelled: int) -> str:
     text = f"{n:,} of {n_labelled:,} labelled candidates have an out-of-fold score"
     if n == n_labelled:
         return text + "."
-    splits = [(e.candidate.config or {}).get("split", {}) for e in evaluated]
+    splits = [(e.chosen.config or {}).get("split", {}) for e in evaluated]
     folds = {s.get("folds") for s in splits}
     if len(folds) == 1 and (k := next(iter(folds))):
         left = sorted(set(range(k)) - {s["fold"] for s in splits})
@@ -113,7 +113,7 @@ def _found(table: pd.DataFrame, joint: ConfidentJoint, covered: str, path: Path)
         contradicted = proportion(int(np.sum(own & (called != label))), int(own.sum()))
         rows.append(
             {
-                "label": _WORDS[label],
+                "label": LABEL_WORDS[label],
                 "candidates": int(own.sum()),
                 "mean p of the label": f"{joint.thresholds[label]:.3f}",
                 "contradicted by the networks": f"{100 * contradicted.value:.1f} %",
@@ -123,8 +123,8 @@ def _found(table: pd.DataFrame, joint: ConfidentJoint, covered: str, path: Path)
         )
     first = table.loc[table["suspect"]].head(_FEW)
     listed = first[["rank", "id", "label", "suggested", "p_real"]].assign(
-        label=first["label"].map(_WORDS),
-        suggested=first["suggested"].map(_WORDS),
+        label=first["label"].map(LABEL_WORDS),
+        suggested=first["suggested"].map(LABEL_WORDS),
         p_real=first["p_real"].map("{:.4f}".format),
     )
     return Section(
@@ -161,7 +161,7 @@ def _pictures(table: pd.DataFrame, stamps: StampSet, n: int) -> list[Section]:
         if part.empty or not n:
             continue
         rows = row_of.get_indexer(part["id"])
-        other = _WORDS[1 - label]
+        other = LABEL_WORDS[1 - label]
         n_all = int(np.sum((table["label"] == label) & table["suspect"]))
         figure = stamp_page(
             np.stack([stamps[int(r)] for r in rows]),
@@ -170,17 +170,17 @@ def _pictures(table: pd.DataFrame, stamps: StampSet, n: int) -> list[Section]:
                 for i, p in zip(part["id"].tolist(), part["p_real"].tolist(), strict=True)
             ],
             stamps.channels,
-            title=f"Labelled {_WORDS[label]}, suspected to be {other}: "
+            title=f"Labelled {LABEL_WORDS[label]}, suspected to be {other}: "
             f"the first {len(part)} of {n_all:,}",
         )
         found.append(
             Section(
-                f"suspects_{_WORDS[label]}",
-                f"Labelled {_WORDS[label]}, perhaps {other}",
+                f"suspects_{LABEL_WORDS[label]}",
+                f"Labelled {LABEL_WORDS[label]}, perhaps {other}",
                 ["The most suspicious first."],
                 [
                     Picture(
-                        f"suspects_{_WORDS[label]}",
+                        f"suspects_{LABEL_WORDS[label]}",
                         figure,
                         "id and mean out-of-fold p_real over each triplet.",
                         pixels=True,

@@ -7,7 +7,6 @@ part whose runs do not exist says which command makes them.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,14 +16,14 @@ from rich.console import Console
 
 from rb.errors import UserError
 from rb.paper.parts import Line, Part
-from rb.paper.runs import SIZES, Experiment, Gathered
+from rb.paper.runs import SIZES, Experiment, PaperRuns
 from rb.paper.table1 import table1_part
 from rb.paper.table10 import table10_part
 from rb.paper.values import PAPER
 from rb.paper.variants import (
+    backbones_part,
     folds_part,
     longer_part,
-    premade_part,
     richer_part,
     scalings_part,
     stacking_part,
@@ -47,13 +46,13 @@ _SHORT = {"saliency": "Saliency", "cost": "Cost", "labels": "Labels"}
 """What their sections' titles begin with, among those of the others."""
 _FIRST = ("figures", "architectures")  # before the results, as in the paper
 
-_PARTS: tuple[Callable[[Gathered], Part], ...] = (
+_PARTS: tuple[Callable[[PaperRuns], Part], ...] = (
     stacking_part,
     folds_part,
     table10_part,
     richer_part,
     longer_part,
-    premade_part,
+    backbones_part,
     scalings_part,
 )
 
@@ -77,19 +76,19 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     """
     settings = config["study"]
     _check(settings)
-    gathered = Gathered(config, tracking, console)
-    pair = gathered.pair()
+    paper_runs = PaperRuns(config, tracking, console)
+    pair = paper_runs.pair()
     parts: list[Part] = []
     for name in settings["studies"]:
         if name in _FIRST:
-            parts.append(_study(name, gathered, pair, tracking, console))
-    parts.append(table1_part(gathered, pair))
+            parts.append(_study(name, paper_runs, pair, tracking, console))
+    parts.append(table1_part(paper_runs, pair))
     for part in _PARTS:
         console.print(f"{part.__name__.removesuffix('_part')} …")
-        parts.append(part(gathered))
+        parts.append(part(paper_runs))
     for name in settings["studies"]:
         if name not in _FIRST:
-            parts.append(_study(name, gathered, pair, tracking, console))
+            parts.append(_study(name, paper_runs, pair, tracking, console))
     found = [section for part in parts for section in part.sections]
     return _distinct([_overview(parts), *found])
 
@@ -127,17 +126,17 @@ def _overview(parts: list[Part]) -> Section:
 
 def _study(
     name: str,
-    gathered: Gathered,
+    paper_runs: PaperRuns,
     pair: Experiment | None,
     tracking: Tracking,
     console: Console,
 ) -> Part:
     """The sections of another study, made of the two networks of Table 1."""
     title, says = _STUDIES[name]
-    config = gathered.config
+    config = paper_runs.config
     runs: Any = [job.id for job in pair.jobs] if pair else config["runs"]
     if name == "labels":
-        folds = gathered.experiment("folds")
+        folds = paper_runs.experiment("folds")
         if folds is None:
             texts = [
                 says,
@@ -148,17 +147,14 @@ def _study(
             return Part([Section(name, title, texts)])
         runs = [job.id for job in folds.jobs]
     command = f"{COMMAND}python evaluate.py study={name}"
-    module = f"rb.studies.{name}"
-    settings = config["study"].get(name)
-    if importlib.util.find_spec(module) is None or settings is None:
-        return Part([Section(name, title, [says, "There is no such study in this version."])])
+    settings = config["study"][name]
     console.print(f"{name} …")
     if name == "labels":
         # The user's own table of suspects, which verdicts may belong to, is left alone.
         settings = dict(settings) | {"table": f"{config['report']}/data/suspects.parquet"}
     given = dict(config) | {"study": settings, "runs": runs, "subset": None, "threshold": None}
     try:
-        found = importlib.import_module(module).sections(given, tracking, console)
+        found = importlib.import_module(f"rb.studies.{name}").sections(given, tracking, console)
     except UserError as error:
         reason = str(error).replace("study.", f"study.{name}.")  # where the setting is here
         return Part([Section(name, title, [says, f"Not made: {reason}", command])])

@@ -1,19 +1,19 @@
-"""Run a study: its sections become a page, files, and a run in MLflow."""
+"""Run a study: what it finds becomes a page, files, and a run in MLflow."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 
 from rb.console import make_console
 from rb.errors import UserError
-from rb.report.output import code_and_machine, new_folder, this_command
-from rb.report.page import write_report
-from rb.report.sections import Section, save_pictures
+from rb.report.output import new_folder, write_output
+from rb.report.sections import Report
 from rb.tracking import open_tracking
 
 
@@ -30,7 +30,7 @@ def run_study(config: dict[str, Any], console: Console | None = None) -> float:
     Returns
     -------
     float
-        NaN: a study has nothing that a sweeper could maximise.
+        What a sweeper may maximise; NaN for studies without such a number.
 
     Raises
     ------
@@ -39,33 +39,26 @@ def run_study(config: dict[str, Any], console: Console | None = None) -> float:
     """
     console = console or make_console()
     name = str(config["study"]["name"])
-    module = f"rb.studies.{name}"
-    if not name.isidentifier() or importlib.util.find_spec(module) is None:
+    study = find_study(name)
+    if study is None:
         raise UserError(f"study.name: there is no study '{name}'")
     tracking = open_tracking(config)
     folder = Path(config["report"] or new_folder(Path(config["paths"]["runs"]) / "reports"))
-    with tracking.run(f"{name} {folder.name}", "evaluation", {"study": name}) as run:
+    tags = {"study": name, "runs": str(config["runs"])}
+    with tracking.run(f"{name} {folder.name}", "evaluation", tags) as run:
         run.log_config(config)
-        sections: list[Section] = importlib.import_module(module).sections(
-            config | {"report": str(folder)}, tracking, console
-        )
-        title = config["title"] or config["study"].get("title") or name.replace("_", " ")
-        provenance = {"commands": [this_command()], **code_and_machine()}
-        write_report(folder / "report.html", title, [], sections, provenance=provenance)
-        save_pictures(sections, folder / "figures")
-        _save_tables(sections, folder / "tables")
-        run.log_file(folder / "report.html")
-        for kind in ("figures", "tables", "data"):
-            for file in sorted((folder / kind).glob("*")):
-                run.log_file(file, kind)
+        found = study.sections(config | {"report": str(folder)}, tracking, console)
+        report = found if isinstance(found, Report) else Report(found)
+        title = config["title"] or report.title or config["study"].get("title")
+        write_output(report, folder, title or name.replace("_", " "), config["confidence"], run)
     console.print(f"report: {folder / 'report.html'}")
-    return float("nan")
+    return report.value
 
 
-def _save_tables(sections: list[Section], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for section in sections:
-        for number, (title, table) in enumerate(section.tables.items(), 1):
-            safe = "".join(c if c.isalnum() else "_" for c in title.lower())[:60].strip("_")
-            named = f"{section.key}_{safe or number}.csv"
-            table.to_csv(folder / named, index=table.index.name is not None)
+def find_study(name: str) -> ModuleType | None:
+    """The module of a study; None where there is none of this name."""
+    module = f"rb.studies.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module) is None:
+        return None
+    found = importlib.import_module(module)
+    return found if hasattr(found, "sections") else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rb.errors import UserError
-from rb.stamps.stampset import STAMP_SIZE
+from rb.stamps.batch import Stamps
+from rb.stamps.layout import MASKED, STAMP_SIZE
 from rb.survey.camera.observation import Observation, observe
 from rb.survey.pipeline.catalogue import catalogue_rows, frame_summary
-from rb.survey.pipeline.detection import Reference, detect, find_reference, measure_fwhm
+from rb.survey.pipeline.detection import Detections, Reference, detect, find_reference, measure_fwhm
 from rb.survey.pipeline.labels import label_detections
+from rb.survey.pipeline.measure import Measured, find_stars, measure_exposure
 from rb.survey.pipeline.subtraction import (
     Match,
     choose_regions,
@@ -24,9 +27,6 @@ from rb.survey.pipeline.subtraction import (
     subtract,
 )
 from rb.survey.settings import SurveySettings
-
-MASKED = 1e-30
-"""Value of masked pixels in a difference stamp, as in the DES stamps."""
 
 
 @dataclass
@@ -37,8 +37,8 @@ class Frame:
     ----------
     number : int
         Frame number.
-    stamps : ndarray of shape (n, 3, 51, 51)
-        float32, ADU; difference, search, template.
+    stamps : Stamps
+        float32, ADU; difference, search, template, with what `SurveySettings.planes` names.
     catalogue : dict of str to ndarray of shape (n,)
         Columns of the stamp set's catalogue.
     summary : dict
@@ -46,7 +46,7 @@ class Frame:
     """
 
     number: int
-    stamps: NDArray[np.float32]
+    stamps: Stamps
     catalogue: dict[str, NDArray[Any]]
     summary: dict[str, Any]
 
@@ -108,15 +108,49 @@ def simulate_frame(settings: SurveySettings, number: int, keep: Path | None = No
     labels = label_detections(found, observation, settings.detection)
     found, labels = found.select(labels.keep), labels.select(labels.keep)
     difference[mask] = MASKED
-    stamps = cut_stamps((difference, search.image, template.image), found.x, found.y)
-    catalogue = catalogue_rows(settings, observation, reference, found, labels, fwhm)
+    size = settings.detection.stamp_size
+    stamps = cut_stamps((difference, search.image, template.image), found.x, found.y, size)
     watch.lap("stamps")
+    planes = settings.planes
+    stars = find_stars(template.image, ~mask, reference)
+    measured = [
+        measure_exposure(exposure, stars, reference, "variance" in planes)
+        for exposure in (search, template)
+    ]
+    watch.lap("measurement")
+    catalogue = catalogue_rows(settings, observation, reference, found, labels, fwhm, measured)
+    variances = _variance_stamps(measured, match, mask, found, size)
+    psf = np.stack([exposure.psf for exposure in measured])
+    watch.lap("catalogue")
     if keep is not None:
         from rb.survey.fits import write_frame
 
         write_frame(keep, observation, difference, labels)
     summary = frame_summary(observation, match, labels, fwhm, watch.seconds)
-    return Frame(number, stamps, catalogue, summary)
+    beside = Stamps(
+        stamps,
+        variances,
+        np.broadcast_to(psf, (len(stamps), *psf.shape)) if "psf" in planes else None,
+    )
+    return Frame(number, beside, catalogue, summary)
+
+
+def _variance_stamps(
+    measured: Sequence[Measured],
+    match: Match,
+    mask: NDArray[np.bool_],
+    found: Detections,
+    size: int,
+) -> NDArray[np.float32] | None:
+    """Variances of the stamps as far as they were measured, NaN where pixels are masked."""
+    search, template = (exposure.variance for exposure in measured)
+    if search is None or template is None:
+        return None
+    # A saturated template pixel spoils what the kernel reaches, but only it is masked.
+    known = np.nan_to_num(template, nan=float(np.nanmedian(template)))
+    difference = difference_variance(search, known, match)
+    difference[mask] = np.nan
+    return cut_stamps((difference, search, template), found.x, found.y, size)
 
 
 def match_frame(settings: SurveySettings, observation: Observation, reference: Reference) -> Match:
@@ -147,7 +181,7 @@ def match_frame(settings: SurveySettings, observation: Observation, reference: R
 
 
 def cut_stamps(
-    images: tuple[NDArray[np.float32], ...], x: NDArray, y: NDArray
+    images: tuple[NDArray[np.float32], ...], x: NDArray, y: NDArray, size: int = STAMP_SIZE
 ) -> NDArray[np.float32]:
     """Cut stamps centred on the pixel that holds each position.
 
@@ -156,13 +190,15 @@ def cut_stamps(
     images : tuple of ndarray of shape (height, width)
         One image a channel.
     x, y : ndarray of shape (n,)
-        Positions, px, at least 25 px inside the images.
+        Positions, px, at least half a stamp inside the images.
+    size : int
+        Pixels along a side of a stamp; the position is in pixel ``size // 2``.
 
     Returns
     -------
-    ndarray of shape (n, channels, 51, 51)
+    ndarray of shape (n, channels, size, size)
     """
-    u = np.arange(STAMP_SIZE) - STAMP_SIZE // 2
+    u = np.arange(size) - size // 2
     rows = np.rint(y).astype(int)[:, None, None] + u[None, :, None]
     columns = np.rint(x).astype(int)[:, None, None] + u[None, None, :]
     return np.stack([image[rows, columns] for image in images], axis=1).astype(np.float32)

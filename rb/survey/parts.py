@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rb.errors import UserError
+from rb.stamps.batch import Stamps
 from rb.survey.frame import Frame
 
 
@@ -37,7 +38,8 @@ def write_part(folder: Path, frame: Frame) -> None:
     path = part_path(folder, frame.number)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     arrays: dict[str, Any] = {f"column_{name}": values for name, values in frame.catalogue.items()}
-    arrays |= {"stamps": frame.stamps, "summary": np.array(json.dumps(frame.summary))}
+    arrays |= {f"array_{name}": array for name, array in frame.stamps.arrays().items()}
+    arrays |= {"summary": np.array(json.dumps(frame.summary))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -65,11 +67,11 @@ def read_part(folder: Path, number: int) -> Frame | None:
     """
     try:
         with np.load(part_path(folder, number), allow_pickle=False) as file:
-            catalogue = {
-                name.removeprefix("column_"): file[name]
-                for name in file.files
-                if name.startswith("column_")
-            }
-            return Frame(number, file["stamps"], catalogue, json.loads(str(file["summary"])))
+            catalogue, arrays = (
+                {n.removeprefix(kind): file[n] for n in file.files if n.startswith(kind)}
+                for kind in ("column_", "array_")
+            )
+            stamps = Stamps(arrays["stamps"], arrays.get("variance"), arrays.get("psf"))
+            return Frame(number, stamps, catalogue, json.loads(str(file["summary"])))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -1,7 +1,6 @@
 """Every number that the simulated survey depends on, checked before anything is simulated.
 
-`conf/data/simulated.yaml` holds the same keys with a unit and a source for each; the defaults here
-are the same values, which a test keeps so.
+Their values are in `conf/data/simulated.yaml`, with a unit and a source for each.
 """
 
 from __future__ import annotations
@@ -11,178 +10,184 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from rb.errors import UserError
-from rb.stamps.stampset import STAMP_SIZE
+import yaml
 
-CODE_VERSION = 2
-"""Raised whenever a change of the simulator changes its pixels, so that old caches are not used."""
+from rb.config import project_root
+from rb.errors import UserError
+from rb.stamps.layout import OPTIONAL
+
+CODE_VERSION = 3
+"""Raised whenever a change of the simulator changes its sets, so that old caches are not used."""
 
 
 @dataclass(frozen=True)
 class SceneSettings:
     """What is in the sky. Magnitudes are total AB magnitudes, densities per square arcmin."""
 
-    frame_size: int = 640
-    pixel_scale: float = 0.263
-    renderer: str = "mixture"
-    galaxy_density: float = 34.0
-    galaxy_mag: tuple[float, float] = (17.0, 24.6)
-    galaxy_slope: float = 0.31
-    galaxy_radius_arcsec: float = 0.4
-    galaxy_radius_slope: float = 0.12
-    galaxy_radius_scatter: float = 0.16
-    galaxy_knots: float = 8.0
-    galaxy_knots_share: float = 0.4
-    star_density: float = 9.5
-    star_mag: tuple[float, float] = (16.4, 22.8)
-    star_slope: float = 0.25
-    proper_motion_px: float = 0.03
-    sn_per_frame: int = 30
-    sn_mag: tuple[float, float] = (18.5, 26.0)
-    sn_mag_peak: float = 23.6
-    sn_mag_width: float = 1.5
-    sn_separation_px: float = 30.0
-    sn_offset: float = 0.8
-    host_mag: tuple[float, float] = (17.0, 25.8)
-    host_mag_peak: float = 22.2
-    host_mag_width: float = 1.9
-    hostless_fraction: float = 0.02
+    frame_size: int
+    pixel_scale: float
+    renderer: str
+    galaxy_density: float
+    galaxy_mag: tuple[float, float]
+    galaxy_slope: float
+    galaxy_radius_arcsec: float
+    galaxy_radius_slope: float
+    galaxy_radius_scatter: float
+    galaxy_knots: float
+    galaxy_knots_share: float
+    star_density: float
+    star_mag: tuple[float, float]
+    star_slope: float
+    proper_motion_px: float
+    sn_per_frame: int
+    sn_mag: tuple[float, float]
+    sn_mag_peak: float
+    sn_mag_width: float
+    sn_separation_px: float
+    sn_offset: float
+    host_mag: tuple[float, float]
+    host_mag_peak: float
+    host_mag_width: float
+    hostless_fraction: float
 
 
 @dataclass(frozen=True)
 class EventSettings:
     """What else differs between the images, mean numbers per frame: all off."""
 
-    variable_star_per_frame: float = 0.0
-    variable_star_amplitude: float = 0.3
-    agn_per_frame: float = 0.0
-    agn_share: tuple[float, float] = (0.1, 0.7)
-    agn_amplitude: float = 0.3
-    asteroid_per_frame: float = 0.0
-    asteroid_mag: tuple[float, float] = (18.0, 24.0)
-    asteroid_slope: float = 0.3
-    asteroid_trail_px: tuple[float, float] = (1.0, 7.0)
-    fading_per_frame: float = 0.0
-    cc_sn_per_frame: float = 0.0
-    cc_sn_mag: float = 24.0
-    cc_sn_host_mag: float = 21.8
-    cc_sn_offset: float = 1.2
-    tde_per_frame: float = 0.0
-    tde_mag: float = 22.5
-    tde_host_mag: float = 20.5
-    tde_offset: float = 0.0
-    kilonova_per_frame: float = 0.0
-    kilonova_mag: float = 23.0
-    kilonova_host_mag: float = 19.0
-    kilonova_offset: float = 1.8
-    nova_per_frame: float = 0.0
-    nova_mag: float = 22.0
-    nova_host_mag: float = 17.0
-    nova_offset: float = 1.0
+    variable_star_per_frame: float
+    variable_star_amplitude: float
+    agn_per_frame: float
+    agn_share: tuple[float, float]
+    agn_amplitude: float
+    asteroid_per_frame: float
+    asteroid_mag: tuple[float, float]
+    asteroid_slope: float
+    asteroid_trail_px: tuple[float, float]
+    fading_per_frame: float
+    cc_sn_per_frame: float
+    cc_sn_mag: float
+    cc_sn_host_mag: float
+    cc_sn_offset: float
+    tde_per_frame: float
+    tde_mag: float
+    tde_host_mag: float
+    tde_offset: float
+    kilonova_per_frame: float
+    kilonova_mag: float
+    kilonova_host_mag: float
+    kilonova_offset: float
+    nova_per_frame: float
+    nova_mag: float
+    nova_host_mag: float
+    nova_offset: float
 
 
 @dataclass(frozen=True)
 class ExposureSettings:
     """How the sky is observed, twice. Noise is in ADU per px at `zero_point`."""
 
-    zero_point: float = 31.2
-    zero_point_scatter: float = 0.15
-    calibration_error: float = 0.01
-    search_fwhm_px: float = 3.9
-    search_fwhm_scatter: float = 0.23
-    template_fwhm_px: float = 3.5
-    template_fwhm_scatter: float = 0.1
-    fwhm_range_px: tuple[float, float] = (2.8, 8.0)
-    moffat_beta: float = 3.0
-    psf_ellipticity: float = 0.03
-    psf_variation: float = 0.008
-    psf_variation_ellipticity: float = 0.01
-    brighter_fatter: float = 0.004
-    colour_seeing: float = 0.01
-    sky_noise: float = 32.0
-    sky_noise_scatter: float = 0.45
-    shot_noise: float = 1.5
-    deep_fraction: float = 0.3
-    deep_exposures: tuple[int, int] = (5, 12)
-    template_exposures: tuple[int, int] = (6, 20)
-    sky_level: float = 60.0
-    sky_gradient: float = 5.0
-    registration_px: float = 0.07
-    registration_warp_px: float = 0.06
-    registration_source_px: float = 0.055
-    refraction_px: float = 0.05
-    flat_error: float = 0.003
-    coadd_resamplings: int = 1
-    template_resamplings: int = 2
-    saturation: float = 60000.0
-    saturation_growth_px: int = 2
+    zero_point: float
+    zero_point_scatter: float
+    calibration_error: float
+    search_fwhm_px: float
+    search_fwhm_scatter: float
+    template_fwhm_px: float
+    template_fwhm_scatter: float
+    fwhm_range_px: tuple[float, float]
+    moffat_beta: float
+    psf_ellipticity: float
+    psf_variation: float
+    psf_variation_ellipticity: float
+    brighter_fatter: float
+    colour_seeing: float
+    sky_noise: float
+    sky_noise_scatter: float
+    shot_noise: float
+    deep_fraction: float
+    deep_exposures: tuple[int, int]
+    template_exposures: tuple[int, int]
+    sky_level: float
+    sky_gradient: float
+    registration_px: float
+    registration_warp_px: float
+    registration_source_px: float
+    refraction_px: float
+    flat_error: float
+    coadd_resamplings: int
+    template_resamplings: int
+    saturation: float
+    saturation_growth_px: int
 
 
 @dataclass(frozen=True)
 class ArtefactSettings:
     """Mean numbers per frame of what is not in the sky."""
 
-    cosmic_rays: float = 0.6
-    hot_pixels: float = 0.3
-    bad_columns: float = 0.03
-    ghosts: float = 0.05
-    trails: float = 0.02
-    masked_cosmic_rays: float = 3.0
-    masked_columns: float = 0.5
-    masked_trails: float = 0.03
+    cosmic_rays: float
+    hot_pixels: float
+    bad_columns: float
+    ghosts: float
+    trails: float
+    masked_cosmic_rays: float
+    masked_columns: float
+    masked_trails: float
 
 
 @dataclass(frozen=True)
 class SubtractionSettings:
     """PSF matching after Alard & Lupton (1998) and Alard (2000)."""
 
-    kernel_size: int = 21
-    kernel_sigmas_px: tuple[float, ...] = (0.7, 1.5, 3.0)
-    kernel_degrees: tuple[int, ...] = (4, 3, 2)
-    kernel_order: int = 0
-    background_order: int = 1
-    regions: int = 40
-    region_size: int = 31
-    clip_sigma: float = 3.0
-    clip_rounds: int = 2
+    kernel_size: int
+    kernel_sigmas_px: tuple[float, ...]
+    kernel_degrees: tuple[int, ...]
+    kernel_order: int
+    background_order: int
+    regions: int
+    region_size: int
+    clip_sigma: float
+    clip_rounds: int
 
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """When something in the difference image is a candidate."""
+    """When something in the difference image is a candidate, and how large its stamp is."""
 
-    threshold: float = 1.4
-    filter_fwhm_px: float = 2.5
-    min_area: int = 1
-    deblend_contrast: float = 0.01
-    snr_min: float = 3.5
-    max_ellipticity: float = 0.88
-    dipole_box_px: tuple[int, ...] = (5, 17)
-    dipole_depth: tuple[float, ...] = (6.0, 4.0)
-    dipole_pixels: tuple[int, ...] = (1, 19)
-    match_radius_px: float = 2.5
-    match_snr: float = 3.0
-    reference_threshold: float = 1.5
-    reference_radius_arcsec: float = 5.0
+    threshold: float
+    filter_fwhm_px: float
+    min_area: int
+    deblend_contrast: float
+    snr_min: float
+    max_ellipticity: float
+    dipole_depth: float
+    dipole_pixels: int
+    negative: bool
+    match_radius_px: float
+    match_snr: float
+    reference_threshold: float
+    reference_radius_arcsec: float
+    stamp_size: int
 
 
 @dataclass(frozen=True)
 class SurveySettings:
-    """All of it, with the seed."""
+    """All of it, with the seed, and the arrays that are kept beside the stamps."""
 
-    seed: int = 1
-    scene: SceneSettings = field(default_factory=SceneSettings)
-    events: EventSettings = field(default_factory=EventSettings)
-    exposure: ExposureSettings = field(default_factory=ExposureSettings)
-    artefacts: ArtefactSettings = field(default_factory=ArtefactSettings)
-    subtraction: SubtractionSettings = field(default_factory=SubtractionSettings)
-    detection: DetectionSettings = field(default_factory=DetectionSettings)
+    seed: int
+    planes: tuple[str, ...]
+    scene: SceneSettings
+    events: EventSettings
+    exposure: ExposureSettings
+    artefacts: ArtefactSettings
+    subtraction: SubtractionSettings
+    detection: DetectionSettings
 
     def digest(self) -> str:
-        """Hash of everything that the pixels depend on, 16 hexadecimal digits."""
+        """Hash of everything that the set depends on, 16 hexadecimal digits."""
         text = json.dumps({"code": CODE_VERSION, **dataclasses.asdict(self)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -198,7 +203,7 @@ GROUPS = {
 
 # Bounds that make a setting nonsensical when crossed; everything not named must be >= 0.
 _BOUNDS: dict[str, tuple[float, float]] = {
-    "scene.frame_size": (2 * STAMP_SIZE, 8192),
+    "scene.frame_size": (100, 8192),
     "scene.pixel_scale": (1e-3, 60.0),
     "scene.galaxy_slope": (-2.0, 2.0),
     "scene.star_slope": (-2.0, 2.0),
@@ -238,6 +243,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "detection.deblend_contrast": (0.0, 1.0),
     "detection.max_ellipticity": (0.0, 1.0),
     "detection.match_radius_px": (0.1, 25.0),
+    "detection.stamp_size": (9, 255),
 }
 
 _Group = TypeVar("_Group")
@@ -254,7 +260,11 @@ def _number(key: str, value: Any, kind: str) -> float | int:
     return int(value) if kind == "int" else float(value)
 
 
-def _value(key: str, value: Any, annotation: str, default: Any) -> Any:
+def _value(key: str, value: Any, annotation: str) -> Any:
+    if annotation == "bool":
+        if not isinstance(value, bool):
+            raise UserError(f"data.{key} must be true or false, not {value!r}")
+        return value
     if annotation == "str":
         if value not in ("mixture", "galsim"):
             raise UserError(f"data.{key} must be mixture or galsim, not {value!r}")
@@ -281,10 +291,24 @@ def _group(name: str, kind: type[_Group], given: Any) -> _Group:
         if key not in known:
             raise UserError(f"data.{name}.{key} is not a setting; known are {', '.join(known)}")
     values = {
-        key: _value(f"{name}.{key}", value, str(known[key].type), known[key].default)
-        for key, value in given.items()
+        key: _value(f"{name}.{key}", value, str(known[key].type))
+        for key, value in {**defaults()[name], **given}.items()
     }
     return kind(**values)
+
+
+@lru_cache(maxsize=1)
+def defaults() -> dict[str, Any]:
+    """The values of ``conf/data/simulated.yaml``: seed, planes and the groups."""
+    file = project_root() / "conf" / "data" / "simulated.yaml"
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return {key: values[key] for key in ("seed", "planes", *GROUPS)}
+
+
+def _planes(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not hasattr(value, "__iter__") or not set(value) <= {*OPTIONAL}:
+        raise UserError(f"data.planes must be a list of {' and '.join(OPTIONAL)}, not {value!r}")
+    return tuple(name for name in OPTIONAL if name in value)
 
 
 def settings_from_config(config: Mapping[str, Any]) -> SurveySettings:
@@ -293,8 +317,9 @@ def settings_from_config(config: Mapping[str, Any]) -> SurveySettings:
     Parameters
     ----------
     config : mapping
-        ``seed`` and the groups of `SurveySettings`, each a mapping; what is left out keeps its
-        default. Keys of other concern (``candidates``, ``cache`` ...) must be removed before.
+        ``seed``, ``planes`` and the groups of `SurveySettings`, each a mapping; what is left out
+        is as in the file. Keys of other concern (``candidates``, ``cache`` ...) must be removed
+        before.
 
     Returns
     -------
@@ -307,15 +332,17 @@ def settings_from_config(config: Mapping[str, Any]) -> SurveySettings:
         A key is unknown or its value makes no sense; the message names the key.
     """
     groups: dict[str, Any] = {}
-    for key, value in config.items():
+    for key, value in {**defaults(), **config}.items():
         if key == "seed":
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise UserError(f"data.seed must be a whole number >= 0, not {value!r}")
             groups[key] = value
+        elif key == "planes":
+            groups[key] = _planes(value)
         elif key in GROUPS:
             groups[key] = _group(key, GROUPS[key], value)
         else:
-            raise UserError(f"data.{key} is not a setting; known are seed, {', '.join(GROUPS)}")
+            raise UserError(f"data.{key} is not a setting; known are {', '.join(defaults())}")
     settings = SurveySettings(**groups)
     _check_together(settings)
     return settings
@@ -335,12 +362,23 @@ def _check_together(settings: SurveySettings) -> None:
             "data.subtraction.region_size and kernel_size do not fit data.scene.frame_size="
             f"{scene.frame_size}: make the frame larger"
         )
+    size = settings.detection.stamp_size
+    if 2 * size > scene.frame_size:
+        raise UserError(
+            f"data.detection.stamp_size={size} is too large for data.scene.frame_size="
+            f"{scene.frame_size}: make the frame larger"
+        )
     # Every supernova keeps its distance; discs of that radius cover a plane to 0.55 at random.
-    room = 0.5 * (scene.frame_size - STAMP_SIZE) ** 2
+    room = 0.5 * (scene.frame_size - size) ** 2
     if scene.sn_per_frame * math.pi * (scene.sn_separation_px / 2.0) ** 2 > room:
         raise UserError(
             f"data.scene.sn_per_frame={scene.sn_per_frame} do not fit a frame of "
             f"{scene.frame_size} px at data.scene.sn_separation_px={scene.sn_separation_px:g}"
+        )
+    if settings.events.fading_per_frame > 0 and not settings.detection.negative:
+        raise UserError(
+            "data.events.fading_per_frame: what fades is only found with "
+            "data.detection.negative=true"
         )
     if settings.exposure.deep_exposures[0] < 1 or settings.exposure.template_exposures[0] < 1:
         raise UserError("data.exposure.deep_exposures and template_exposures must be 1 or more")

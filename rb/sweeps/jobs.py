@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from rb.config import check_training, config_digest, resolved
 from rb.errors import UserError
-from rb.hydra_job import Interrupted, raise_interrupted
+from rb.interrupts import Interrupted, raise_interrupted
 from rb.sweeps import board as sweep_board
 from rb.sweeps.keys import SWEPT_VARIABLE, job_name, job_values
 
@@ -77,9 +77,9 @@ def sweep_job(config: DictConfig) -> float | None:
 
 
 def _done(config: DictConfig, number: int, overrides: list[str]) -> float | None:
-    from rb.tracking import PARENT_VARIABLE, Tracking
+    from rb.tracking import PARENT_VARIABLE, open_tracking
 
-    tracking = Tracking(config.tracking.uri, config.paths.runs, config.tracking.experiment)
+    tracking = open_tracking(config)
     name = job_name(overrides) or str(config.model.name)
     job = _Job(number, name, overrides, os.environ[PARENT_VARIABLE], tracking)
     try:
@@ -142,6 +142,8 @@ def _data_digest(settings: Mapping[str, Any]) -> str:
 
 def _earlier(job: _Job, digest: str, data: str) -> tuple[Run | None, Run | None]:
     """The run that has done this job, or one that was cut short while doing it."""
+    from rb.tracking import PROCESS_TAG, Process
+
     told = False
     while True:
         runs = _same(job.tracking, digest, data)
@@ -153,14 +155,15 @@ def _earlier(job: _Job, digest: str, data: str) -> tuple[Run | None, Run | None]
             break
         if not told:
             run = busy[0]
+            process = Process.parse(run.data.tags.get(PROCESS_TAG))
             print(
                 f"{job.name}: waiting for run {run.info.run_id[:8]}, which trains the same "
-                f"(process {run.data.tags.get('rb.process')})",
+                f"(process {process})",
                 file=sys.stderr,
             )
             told = True
         time.sleep(_WAIT)
-    ours = [r for r in runs if _can_go_on(job.tracking, r)]
+    ours = [r for r in runs if _can_go_on(r)]
     return None, ours[0] if ours else None
 
 
@@ -175,10 +178,10 @@ def _has_result(run: Run) -> bool:
     return "best/val_acc" in run.data.metrics and "data.digest" in run.data.tags
 
 
-def _can_go_on(tracking: Tracking, run: Run) -> bool:
-    if run.info.status == "FINISHED":
-        return False
-    return any(a.path == "config.yaml" for a in tracking.client.list_artifacts(run.info.run_id))
+def _can_go_on(run: Run) -> bool:
+    from rb.tracking import SAVED_CONFIG_TAG
+
+    return run.info.status != "FINISHED" and SAVED_CONFIG_TAG in run.data.tags
 
 
 def is_going_on(tracking: Tracking, run: Run) -> bool:
@@ -187,13 +190,12 @@ def is_going_on(tracking: Tracking, run: Run) -> bool:
     On this machine the process is looked up. A run on another one is alive if it was started or
     has logged an epoch within the last `SILENCE` seconds.
     """
-    import socket
+    from rb.tracking import PROCESS_TAG, Process, is_alive
 
-    from rb.tracking import PROCESS_TAG, is_alive
-
-    process = run.data.tags.get(PROCESS_TAG, "")
-    if process.rpartition(":")[0] == socket.gethostname():
-        return is_alive(process)
+    tag = run.data.tags.get(PROCESS_TAG)
+    process = Process.parse(tag)
+    if process is not None and process.is_here:
+        return is_alive(tag) or tracking.is_locked(run.info.run_id)
     epochs = tracking.client.get_metric_history(run.info.run_id, "val/loss")
     last = max([run.info.start_time, *(m.timestamp for m in epochs)])
     return time.time() - last / 1000 < SILENCE
@@ -201,7 +203,7 @@ def is_going_on(tracking: Tracking, run: Run) -> bool:
 
 def _note_failure(job: _Job, error: Exception) -> None:
     """FAILED in MLflow, whether the error came before the run was there or in it."""
-    from rb.tracking import STATE_TAG, TrackedRun
+    from rb.tracking import ERROR_TAG, STATE_TAG, TrackedRun
 
     with suppress(Exception):
         found = [
@@ -211,7 +213,7 @@ def _note_failure(job: _Job, error: Exception) -> None:
         ]
         if found:
             run = TrackedRun(job.tracking, found[0].info.run_id)
-            run.tag({"rb.error": str(error)[:500] or type(error).__name__})
+            run.tag({ERROR_TAG: str(error)[:500] or type(error).__name__})
         else:
             run = _failed_run(job, error)
         run.log_text("".join(traceback.format_exception(error)), "error.txt")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rb.config import config_digest
 
 SWEPT_VARIABLE = "RB_SWEPT_KEYS"
+_HOME = "vary."  # of the keys that experiments put others together from; left out of names
 
 
 def swept(config: DictConfig) -> dict[str, str]:
@@ -77,22 +78,22 @@ def announce(keys: Sequence[str]) -> None:
 
 def job_name(overrides: Sequence[str]) -> str:
     """Name of a sweep's job: the settings that tell it from its siblings, if any do."""
-    return " ".join(_shown(o.removeprefix("model=")) for o in _own(overrides))
+    return " ".join(_shown(o.removeprefix("model=").removeprefix(_HOME)) for o in _own(overrides))
 
 
 def job_values(overrides: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
     """Value of each swept key in a job.
 
-    A list such as ``row=[7,3,3,200]`` becomes one value for each of its elements, named by the
-    key beside it, ``row_names``, where there is one.
+    A list such as ``vary.row=[7,3,3,200]`` becomes one value for each of its elements, named by
+    the key beside it, ``vary.row_names``, where there is one.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     found: dict[str, Any] = {}
     for override in OverridesParser.create().parse_overrides(_own(overrides)):
-        key, value = override.key_or_group, override.value()
+        key, value = override.key_or_group.removeprefix(_HOME), override.value()
         if isinstance(value, list) and all(_plain(v) for v in value):
-            names = _names(key, config)
+            names = _names(override.key_or_group, config)
             if len(names) != len(value):
                 names = [f"{key}.{i}" for i in range(len(value))]
             found |= dict(zip(names, value, strict=True))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from rb.config import register_resolvers
+from rb.config import check_places, register_resolvers
 from rb.errors import UserError
-from rb.hydra_job import Interrupted, at_failure, configuration_message, fail, job_failed
+from rb.hydra_job import at_failure, configuration_message, fail, job_failed
+from rb.interrupts import Interrupted
 from rb.sweeps.keys import SWEPT_VARIABLE, announce, n_jobs, sweep_key, swept
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ class SweepParent(Callback):
         try:
             rows = self._finish()
         except Exception as error:
-            traceback.print_exc()
+            if isinstance(error, UserError):
+                print(f"error: {error}", file=sys.stderr)
+            else:
+                traceback.print_exc()
             job_failed("sweep")
             self._close(error)
             return
@@ -86,13 +90,12 @@ class SweepParent(Callback):
         from rb.console import make_console
         from rb.sweeps.board import SweepBoard
         from rb.sweeps.table import rows_of
-        from rb.tracking import EXPERIMENT_TAG, PARENT_VARIABLE, SIZE_TAG, Tracking
+        from rb.tracking import EXPERIMENT_TAG, PARENT_VARIABLE, SIZE_TAG, open_tracking
 
-        tracking = OmegaConf.to_container(config.tracking, resolve=True)
-        assert isinstance(tracking, dict)
         overrides = list(config.hydra.overrides.task)
         print("starting the sweep …", file=sys.stderr)
-        self._tracking = Tracking(tracking["uri"], config.paths.runs, tracking["experiment"])
+        check_places(OmegaConf.to_container(config.paths, resolve=True))  # type: ignore[arg-type]
+        self._tracking = open_tracking(config)
         self._total = n_jobs(config)
         key = sweep_key(config)
         earlier = self._earlier(key) if config.sweep.reuse else None
@@ -128,14 +131,14 @@ class SweepParent(Callback):
     def _earlier(self, key: str) -> Run | None:
         """The parent run of the same sweep to be taken up; a finished one is shown instead."""
         from rb.sweeps.table import rows_of
-        from rb.tracking import KIND_TAG, PROCESS_TAG, is_alive
+        from rb.tracking import KIND_TAG, PROCESS_TAG, Process, is_alive
 
         for run in self._tracking.tagged({KIND_TAG: "sweep", KEY_TAG: key}):
             label, process = run.info.run_id[:8], run.data.tags.get(PROCESS_TAG)
             if run.info.status == "RUNNING" and is_alive(process):
                 raise UserError(
-                    f"this sweep is going on as run {label} (process {process}); wait for it, stop "
-                    "it, or give another one a name with name=…"
+                    f"this sweep is going on as run {label} (process {Process.parse(process)}); "
+                    "wait for it, stop it, or give another one a name with name=…"
                 )
             rows = rows_of(self._tracking, run.info.run_id)
             if run.info.status != "FINISHED" or _failed(rows, self._total):

@@ -69,8 +69,8 @@ def score_folds(tracking: Tracking, rows: Sequence[Row], console: Console) -> No
     opened: dict[str, Any] = {}
     settings = {"subset": "test", "threshold": None, "timing": False}
     for row in todo:
-        candidate = select(tracking, [row.run_id])[0]
-        one = score_run(candidate, None, opened, settings, console)
+        chosen = select(tracking, [row.run_id])[0]
+        one = score_run(chosen, None, opened, settings, console)
         log_to_run(TrackedRun(tracking, row.run_id), one, confidence=0.95)
 
 
@@ -122,6 +122,7 @@ def _draw(run: TrackedRun, rows: Sequence[Row], folds: Sequence[Folds]) -> None:
                 "fold": [r.values[FOLD] for r in one.rows],
                 "validation": [r.best for r in one.rows],
                 "test": [r.test for r in one.rows],
+                "spread": one.test if one.n > 1 else None,
             }
             for one in folds
         }

@@ -74,7 +74,7 @@ def rows_of(tracking: Tracking, parent: str) -> list[Row]:
 
 
 def _row(run: Run, parent: str, place: int) -> Row:
-    from rb.tracking import PROCESS_TAG, STATE_TAG, SWEEP_TAG
+    from rb.tracking import ERROR_TAG, PROCESS_TAG, STATE_TAG, SWEEP_TAG
 
     tags, metrics = run.data.tags, run.data.metrics
     job = json.loads(tags.get(SWEEP_TAG + parent, "{}"))
@@ -93,7 +93,7 @@ def _row(run: Run, parent: str, place: int) -> Row:
         epochs=metrics.get("epochs"),
         cpu_hours=metrics.get("cost/train_cpu_hours"),
         wall_s=metrics.get("cost/train_wall_s"),
-        error=tags.get("rb.error", ""),
+        error=tags.get(ERROR_TAG, ""),
         commit=tags.get("mlflow.source.git.commit", ""),
     )
 

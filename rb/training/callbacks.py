@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,37 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rb.tracking import TrackedRun
+from rb.errors import UserError
+from rb.tracking import TrackedRun, TrackingError
 from rb.training.cpu_time import cpu_seconds
+from rb.training.save_points import put_in_place
 
 _METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
+_PAUSE_S = 30.0  # before metrics are offered again to a store that did not answer
+
+
+class DivergenceStop(Checkpoint):
+    """End a training whose loss is no number any more.
+
+    It is called before the callbacks that keep weights, so that those are of good epochs.
+    """
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the losses of the epoch.
+
+        Raises
+        ------
+        UserError
+            If one is NaN or infinite.
+        """
+        for key in ("train/loss", "val/loss"):
+            loss = float(trainer.callback_metrics[key])
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"{key} is {loss} after epoch {trainer.current_epoch + 1}: training stopped, "
+                    "the weights of the epochs before are kept; try a smaller "
+                    "trainer.optimizer.lr, and look at the stamps"
+                )
 
 
 class SavePoints(Checkpoint):
@@ -31,29 +60,33 @@ class SavePoints(Checkpoint):
         For ``last.ckpt``.
     run : TrackedRun
         Receives the metrics of each epoch.
+    console : Console
+        Told when the tracking store does not answer. Metrics are kept then, in the save point
+        too, and sent when it does.
     every_s : float
         Seconds between save points; 0 saves after every epoch.
     """
 
-    def __init__(self, folder: Path, run: TrackedRun, every_s: float) -> None:
+    def __init__(self, folder: Path, run: TrackedRun, console: Console, every_s: float) -> None:
         self.folder = folder
         self.run = run
+        self.console = console
         self.every_s = every_s
         self.history: list[dict[str, float]] = []
         self.spent = {"cpu_s": 0.0, "wall_s": 0.0}
         self._logged = 0
+        self._there: Mapping[str, set[int]] = {}
+        self._away_until = 0.0
         self._saved = self._started = time.monotonic()
         self._cpu = cpu_seconds()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clocks, and send metrics that were saved but not sent before a kill."""
+        """Start the clocks; find out which metrics an earlier attempt has sent."""
         self._saved = self._started = time.monotonic()
         self._cpu = cpu_seconds()
-        if self.history:
-            there = self.run.steps("val/loss")
-            rows = [r for r in self.history if int(r["epoch"]) not in there]
-            self.run.log_rows([(int(r["epoch"]), _without_epoch(r)) for r in rows])
-            self._logged = len(self.history)
+        if self.run.data.metrics:
+            self._there = {key: self.run.steps(key) for key in (*_METRICS, "lr")}
+        self._offer()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the epoch; save if it is time."""
@@ -70,13 +103,42 @@ class SavePoints(Checkpoint):
         self.spent["wall_s"] += now - self._started
         self.spent["cpu_s"] += cpu - self._cpu
         self._started, self._cpu = now, cpu
-        temporary = self.folder / "last.ckpt.new"
-        trainer.save_checkpoint(temporary)
-        os.replace(temporary, self.folder / "last.ckpt")
-        new = self.history[self._logged :]
-        self.run.log_rows([(int(r["epoch"]), _without_epoch(r)) for r in new])
-        self._logged = len(self.history)
+        new = self.folder / "last.ckpt.new"
+        try:
+            trainer.save_checkpoint(new)
+            put_in_place(new, self.folder)
+        except (OSError, RuntimeError) as error:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise UserError(f"{self.folder}: no save point can be written ({error})") from error
+        self._offer()
         self._saved = time.monotonic()
+
+    def _offer(self) -> None:
+        """Send metrics if the store takes them; keep them if not."""
+        if time.monotonic() < self._away_until:
+            return
+        try:
+            self.send()
+        except TrackingError as error:
+            if not self._away_until:
+                self.console.print(f"{error}; training goes on, its metrics are kept")
+            self._away_until = time.monotonic() + _PAUSE_S
+        else:
+            if self._away_until:
+                self.console.print("the tracking store answers again; nothing was lost")
+            self._away_until = 0.0
+
+    def send(self) -> None:
+        """Send the metrics that have not been sent."""
+        new = self.history[self._logged :]
+        rows = [(int(row["epoch"]), row) for row in new]
+        self.run.log_rows([(step, self._unsent(step, row)) for step, row in rows])
+        self._logged = len(self.history)
+
+    def _unsent(self, step: int, row: Mapping[str, float]) -> dict[str, float]:
+        there = self._there
+        return {k: v for k, v in row.items() if k != "epoch" and step not in there.get(k, ())}
 
     def state_dict(self) -> dict[str, Any]:
         """Kept in the checkpoint: history and time spent."""
@@ -139,7 +201,3 @@ class EpochProgress(Checkpoint):
         if self._bar:
             self._bar.stop()
             self._bar = None
-
-
-def _without_epoch(row: dict[str, float]) -> dict[str, float]:
-    return {k: v for k, v in row.items() if k != "epoch"}

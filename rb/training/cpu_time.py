@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import resource
-from collections.abc import Iterator
-from pathlib import Path
+import psutil
 
 
 def cpu_seconds() -> float:
     """User and system time so far, of this process and its descendants, s.
 
-    Descendants that have ended are what the system counts for their parents; those that live
-    are looked up in ``/proc`` (on Linux; elsewhere they count once they have ended). The
-    number only grows, so that the difference of two calls is what was spent in between.
+    Descendants that have ended are what the system counts for their parents. The number only
+    grows, so that the difference of two calls is what was spent in between.
     """
-    own, ended = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    finished = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
-    return finished + sum(_living(os.getpid()))
-
-
-def _living(process: int) -> Iterator[float]:
-    """CPU seconds of each living descendant and of its own descendants that have ended."""
-    parents: dict[int, list[int]] = {}
-    spent: dict[int, float] = {}
-    tick = os.sysconf("SC_CLK_TCK")
-    for file in Path("/proc").glob("[0-9]*/stat"):
+    own = psutil.Process()
+    spent = _seconds(own)
+    for child in own.children(recursive=True):
         try:
-            # The name of the program, in brackets, may hold anything.
-            fields = file.read_text().rpartition(")")[2].split()
-        except (OSError, ValueError):  # it ended meanwhile
+            spent += _seconds(child)
+        except psutil.Error:  # it ended meanwhile
             continue
-        pid = int(file.parent.name)
-        parents.setdefault(int(fields[1]), []).append(pid)
-        spent[pid] = sum(map(int, fields[11:15])) / tick
-    waiting = parents.get(process, [])
-    while waiting:
-        pid = waiting.pop()
-        yield spent[pid]
-        waiting += parents.get(pid, [])
+    return spent
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system + times.children_user + times.children_system

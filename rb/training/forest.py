@@ -20,29 +20,26 @@ from rb.features.columns import FEATURES_FROM_STAMP
 from rb.features.source import choose, features_of
 from rb.features.table import FeatureTable
 from rb.metrics.classification import roc
+from rb.models.forest.files import save_forest
 from rb.models.forest.learners import LEARNERS, AutoscanForest
-from rb.models.forest.scorer import SUFFIX
-from rb.stamps import StampSet
-from rb.stamps.splits import Split
+from rb.models.forest.scorer import ForestScorer
 from rb.tracking import TrackedRun
+from rb.training.context import TrainingJob
 from rb.training.cpu_time import cpu_seconds
 
 _THRESHOLD = 0.5
-LABELS = "0 real, 1 bogus; positive = real; p_real = probability of class 0"
 
 
-def fit_forest(
-    config: Mapping[str, Any],
-    stamp_set: StampSet,
-    split: Split,
-    run: TrackedRun,
-    console: Console,
-    name: str,
-) -> float:
-    """Train the forest that ``config["model"]`` describes, cross-validate it, and log all of it.
+def fit_forest(job: TrainingJob) -> float:
+    """Train the forest that `config["model"]` describes, cross-validate it, and log all of it.
 
     The forest of the run learns from the training rows, as a network does. The cross-validation
     is on training and validation rows together; the test rows are not touched.
+
+    Parameters
+    ----------
+    job : TrainingJob
+        What to train; `trainer` does not concern it.
 
     Returns
     -------
@@ -56,6 +53,8 @@ def fit_forest(
     """
     if importlib.util.find_spec("skops") is None:
         raise UserError("model=autoscan keeps forests with skops; pip install 'rb[forest]'")
+    config, stamp_set, split, run = job.config, job.stamp_set, job.split, job.run
+    console, name = job.console, job.name
     model = config["model"]
     source, columns = choose(stamp_set, model["features"], model["columns"])
     console.print(
@@ -78,21 +77,6 @@ def fit_forest(
         "cost/train_cpu_hours": (cpu_seconds() - cpu) / 3600,
         "cost/train_wall_s": time.perf_counter() - started,
     }
-    forest.facts = {
-        "name": model["name"],
-        "threshold": _THRESHOLD,
-        "run": run.run_id,
-        "labels": LABELS,
-        "features_from": source,
-        "training_set": {
-            "name": stamp_set.name,
-            "source": stamp_set.meta["source"],
-            "digest": stamp_set.digest,
-            "stamps_digest": stamp_set.stamps_digest,
-            "split_digest": split.digest(stamp_set.ids),
-            "n_train": n_train,
-        },
-    }
     run.log_params({"n_parameters": forest.n_nodes, "learner": LEARNERS[model["learner"]].help})
     history = _history(forest, train, val)
     run.log_metrics(history.iloc[0].drop("epoch").dropna().to_dict() | cost)
@@ -109,7 +93,8 @@ def fit_forest(
         best = found.metrics()["accuracy"].value
     run.log_metrics({"best/val_acc": best})
     # The file is logged last: a run that has it has everything.
-    checkpoint = forest.save(folder / f"best{SUFFIX}")
+    scorer = ForestScorer(forest, source, _THRESHOLD, job.provenance)
+    checkpoint = save_forest(scorer, folder / "best.skops")
     run.log_file(checkpoint, "checkpoint")
     run.log_model(checkpoint, None if set(columns) <= set(FEATURES_FROM_STAMP) else columns)
     what = "val/acc" if len(val) else "accuracy on the folds"

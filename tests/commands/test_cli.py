@@ -87,8 +87,8 @@ def test_show_takes_as_many_of_each_label() -> None:
 def test_show_says_in_one_line_what_is_wrong(
     stamp_set: StampSet, tmp_path: Path, out: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = ["show", str(stamp_set.path), "--out", str(tmp_path / out)] if out else ["show", "/no"]
-    assert main(told) == 2
+    words = ["show", str(stamp_set.path), "--out", str(tmp_path / out)] if out else ["show", "/no"]
+    assert main(words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1

@@ -11,9 +11,9 @@ from known_networks import convolutional, linear, noise, weights
 
 from rb.evaluation.choose import select
 from rb.explain.attribution import Explainer
-from rb.explain.published import DES_SHARES
 from rb.explain.settings import METHODS
 from rb.explain.shares import groups, panel_shares, shares_table
+from rb.paper.values import DES_SHARES
 from rb.stamps import StampSetWriter
 from rb.stamps.stampset import CHANNELS, StampSet
 

@@ -14,7 +14,6 @@ from rb.errors import UserError
 from rb.explain.deletion import RANDOM, area_table, curve_areas, deletion_curves, fractions
 from rb.explain.examples import balanced, pick
 from rb.explain.intervals import bootstrap_mean
-from rb.explain.published import CHECKPOINT_COUNTS, PAPER_PERCENT
 from rb.explain.randomisation import (
     cascade,
     randomisation,
@@ -24,6 +23,7 @@ from rb.explain.randomisation import (
 from rb.explain.settings import read_settings
 from rb.explain.summaries import likeness_curves, likeness_table
 from rb.explain.winners import win_counts, winner_table
+from rb.paper.values import WINNER_COUNTS, WINNER_PERCENT, winner_percents
 
 STUDY = {
     "score": "softmax",
@@ -217,7 +217,7 @@ def test_winners_are_counted_by_quadrant_beside_what_was_published():
         }
     )
     channels = ("diff", "srch", "tmpl")
-    found = winner_table(table, channels, "dia").set_index(["quadrant", "panel"])
+    found = winner_table(table, channels, winner_percents("dia")).set_index(["quadrant", "panel"])
     tp = found.loc["TP"]
     assert tp["stamps"].tolist() == [3, 3, 3] and tp["wins"].tolist() == [2, 0, 1]
     assert tp["above"].tolist() == [2, 1, 1]  # one stamp exceeds a third in two panels
@@ -234,11 +234,11 @@ def test_winners_are_counted_by_quadrant_beside_what_was_published():
 def test_published_numbers_are_consistent():
     totals = {
         kind: {q: sum(panels.values()) for q, panels in quadrants.items()}
-        for kind, quadrants in CHECKPOINT_COUNTS.items()
+        for kind, quadrants in WINNER_COUNTS.items()
     }
     assert totals["dia"] == {"TP": 9564, "FN": 514, "FP": 306, "TN": 9616}
     assert totals["nodia"] == {"TP": 9163, "FN": 915, "FP": 775, "TN": 9147}
-    for quadrants in PAPER_PERCENT.values():
+    for quadrants in WINNER_PERCENT.values():
         assert all(99 <= sum(panels.values()) <= 101 for panels in quadrants.values())
 
 
@@ -258,7 +258,7 @@ def test_bootstrap_of_a_mean_covers_it():
         ({"n_shares": 0}, "study.n_shares is 0; give a whole number of at least 1"),
         ({"baseline": "noise"}, "study.baseline is 'noise'"),
         ({"smoothgrad": {"samples": 4, "noise": 0}}, "study.smoothgrad.noise is 0"),
-        ({"occlusion": {"window": 60, "stride": 5}}, "give a whole number from 1 to 51"),
+        ({"occlusion": {"window": 0, "stride": 5}}, "study.occlusion.window is 0"),
         ({"occlusion": {"window": 3, "stride": 5}}, "wider than the window"),
         ({"bootstrap": True}, "study.bootstrap is True"),
     ],
@@ -267,6 +267,11 @@ def test_settings_that_cannot_work_are_one_line(change, message):
     with pytest.raises(UserError, match="^study") as error:
         read_settings(STUDY | change)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_occluding_square_larger_than_a_stamp():
+    with pytest.raises(UserError, match="^study.*is 60; give a whole number from 1 to 51"):
+        linear(occlusion_window=60)
 
 
 def test_a_single_method_needs_no_list():

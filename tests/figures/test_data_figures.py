@@ -16,10 +16,11 @@ from rb.figures.data.pixels import (
     three_sigma_interval,
 )
 from rb.figures.data.triplets import triplets_figure
-from rb.figures.limits import MASKED, diff_limits, unmasked
+from rb.figures.limits import diff_limits, unmasked
 from rb.figures.studies.kernels import kernels_figure
 from rb.figures.style import save_figure
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
+from rb.stamps.layout import MASKED
 
 
 @pytest.fixture

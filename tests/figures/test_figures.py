@@ -14,8 +14,9 @@ from rb.figures.classification.confusion import confusion_figure
 from rb.figures.classification.curves import curves_figure
 from rb.figures.classification.roc import roc_figure, tradeoff_figure
 from rb.figures.classification.scores import calibration_figure, score_figure
-from rb.figures.data.stamps import QUADRANTS, examples_figure, stamp_page
+from rb.figures.data.stamps import stamp_page
 from rb.figures.style import RUN_COLORS, figure_bytes, save_figure
+from rb.metrics.binned import calibration_bins, rates_by_property
 from rb.metrics.classification import ConfusionMatrix, confusion, evaluate_scores, roc
 
 
@@ -66,15 +67,6 @@ def test_roc_draws_the_curves_and_their_areas():
     inset = axes.child_axes[0]
     assert inset.get_xlim()[0] == 0 and inset.get_ylim()[1] == 1
     assert len(axes.lines) == 6  # two curves, two marks, the mark's legend, the diagonal
-
-
-def test_roc_on_a_log_axis_and_without_extras():
-    curves = {"dia": roc(*scores(2.5))}
-    figure = roc_figure(curves, log=True, mark=False)
-    axes = figure.axes[0]
-    assert axes.get_xscale() == "log" and not axes.child_axes and len(axes.lines) == 1
-    assert axes.get_xlim() == (1e-3, 1)
-    assert not roc_figure(curves, inset=False).axes[0].child_axes
 
 
 def test_long_curves_are_thinned_without_moving():
@@ -150,7 +142,7 @@ def test_curves_without_validation_and_of_one_epoch():
 
 def test_histograms_count_every_stamp():
     labels, p_real = scores(1.0)
-    figure = score_figure({"x": (labels, p_real)}, 0.7)
+    figure = score_figure({"x": (labels, p_real)}, {"x": 0.7})
     axes = figure.axes[0]
     assert {f"bogus ({(labels == 1).sum():,})", f"real ({(labels == 0).sum():,})"} <= set(
         texts(figure)
@@ -166,7 +158,7 @@ def test_calibration_of_honest_scores_lies_on_the_diagonal():
     rng = np.random.default_rng(0)
     p_real = rng.random(20_000)
     labels = np.where(rng.random(20_000) < p_real, 0, 1)
-    top, below = calibration_figure({"x": (labels, p_real)}).axes
+    top, below = calibration_figure({"x": calibration_bins(labels, p_real, 10)}).axes
     line = top.containers[0].lines[0]
     np.testing.assert_allclose(line.get_xdata(orig=False), line.get_ydata(orig=False), atol=0.04)
     assert len(line.get_xdata()) == 10
@@ -178,7 +170,10 @@ def test_completeness_rates_and_axes():
     rng = np.random.default_rng(1)
     magnitude, snr = rng.uniform(20, 25, 4000), rng.lognormal(2, 0.7, 4000)
     magnitude[:50] = np.nan
-    figure = completeness_figure({"magnitude": magnitude, "SNR": snr}, labels, {"x": p_real})
+    rates = rates_by_property(
+        {"magnitude": magnitude, "SNR": snr}, labels, {"x": p_real}, {"x": 0.5}, ["SNR"]
+    )
+    figure = completeness_figure(rates, ["SNR"])
     assert len(figure.axes) == 4
     complete, pure, complete_snr, _ = figure.axes
     # Independent of magnitude here, so each bin has the rate of the whole within its error.
@@ -196,7 +191,8 @@ def test_completeness_rates_and_axes():
 
 def test_completeness_without_the_property():
     labels, p_real = scores(1.0, 20)
-    figure = completeness_figure({"SNR": np.full(20, np.nan)}, labels, {"x": p_real})
+    unknown = {"SNR": np.full(20, np.nan)}
+    figure = completeness_figure(rates_by_property(unknown, labels, {"x": p_real}, {"x": 0.5}))
     assert "no labelled stamp has a SNR" in texts(figure)
 
 
@@ -225,8 +221,8 @@ def test_page_shows_each_channel_of_each_stamp():
 
 def test_page_of_two_channels_and_own_ranges():
     stamps = triplets(1)
-    stamps[:, 2] *= 50
-    axes = stamp_page(stamps, channels=("srch", "tmpl"), common_range=False).axes[0]
+    stamps[:, 2] = 50 * stamps[:, 2] + 5000  # another sky
+    axes = stamp_page(stamps, channels=("srch", "tmpl")).axes[0]
     srch, tmpl = (image.get_clim() for image in axes.images)
     assert tmpl[1] > 10 * srch[1]
     assert "diff" not in texts(axes.figure)
@@ -258,67 +254,20 @@ def test_other_sizes_are_drawn_and_wrong_shapes_refused():
         stamp_page(triplets(1), channels=("science",))
 
 
-@pytest.mark.parametrize("quadrant", list(QUADRANTS))
-@pytest.mark.parametrize("choose", ["random", "extreme"])
-def test_examples_belong_to_their_field(quadrant, choose):
-    stamps = triplets(60)
-    labels, p_real = scores(0.3, 60)
-    stamps[:, 0, 0, 0] = np.arange(60)
-    ids = np.arange(60) + 7000
-    figure = examples_figure(
-        stamps, labels, p_real, quadrant, ids=ids, n=5, choose=choose, threshold=0.4
-    )
-    label, called, _ = QUADRANTS[quadrant]
-    belongs = np.flatnonzero((labels == label) & ((p_real >= 0.4) == called))
-    shown = [int(axes.images[0].get_array()[0, 0]) for axes in figure.axes if axes.images]
-    titles = [axes.get_title() for axes in figure.axes if axes.images]
-    assert len(shown) == 5 and set(shown) <= set(belongs)
-    for row, title in zip(shown, titles, strict=True):
-        assert title == f"{row + 7000}   p_real {p_real[row]:.3f}"
-    assert f"({belongs.size:,} of {(labels == label).sum():,} " in figure.get_suptitle()
-    if choose == "extreme":
-        surest = np.sort(p_real[belongs])
-        surest = surest[::-1] if called else surest
-        np.testing.assert_array_equal(p_real[shown], surest[:5])
-
-
-def test_no_example_of_a_kind():
-    figure = examples_figure(triplets(2), np.array([0, 0]), np.array([0.9, 0.8]), "FP")
-    assert "no stamps" in texts(figure) and "0 of 0" in figure.get_suptitle()
-
-
-def test_examples_read_only_what_they_show(tmp_path):
-    np.save(tmp_path / "s.npy", triplets(50))
-    mapped = np.load(tmp_path / "s.npy", mmap_mode="r")
-
-    class Counting:
-        shape = mapped.shape
-        rows = 0
-
-        def __getitem__(self, rows):
-            self.rows += len(rows)
-            return mapped[rows]
-
-    stamps = Counting()
-    labels, p_real = scores(0.0, 50)
-    examples_figure(stamps, labels, p_real, "TP", n=4)  # type: ignore[arg-type]
-    assert stamps.rows == 4
-
-
 EMPTY = [
     lambda: roc_figure({}),
     lambda: tradeoff_figure({}),
     lambda: confusion_figure({}),
-    lambda: score_figure({}),
+    lambda: score_figure({}, {}),
     lambda: calibration_figure({}),
     lambda: curves_figure({}),
     lambda: stamp_page(np.zeros((0, 3, 51, 51))),
-    lambda: completeness_figure({}, np.array([0, 1]), {}),
+    lambda: completeness_figure({}),
     # A class or all labels missing.
     lambda: roc_figure({"x": roc(np.array([0, 0]), np.array([0.1, 0.2]))}),
     lambda: tradeoff_figure({"x": roc(np.array([1]), np.array([0.1]))}),
-    lambda: calibration_figure({"x": (np.array([-1]), np.array([0.5]))}),
-    lambda: score_figure({"x": (np.array([-1]), np.array([0.5]))}),
+    lambda: calibration_figure({"x": calibration_bins(np.array([-1]), np.array([0.5]))}),
+    lambda: score_figure({"x": (np.array([-1]), np.array([0.5]))}, {"x": 0.5}),
 ]
 
 
@@ -358,7 +307,9 @@ def test_saving_where_nothing_can_be_written(tmp_path):
 def test_no_pyplot_no_global_state():
     code = (
         "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
-        "from rb.figures import stamps, roc, confusion, curves, scores, completeness, style\n"
+        "from rb.figures import style\n"
+        "from rb.figures.classification import completeness, confusion, curves, roc, scores\n"
+        "from rb.figures.data import stamps\n"
         "style.figure_bytes(roc.roc_figure({}))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert 'torch' not in sys.modules\n"

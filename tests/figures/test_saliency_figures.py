@@ -6,15 +6,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from rb.figures.images import normalised
 from rb.figures.saliency.checks import deletion_figure, method_maps_figure, randomisation_figure
-from rb.figures.saliency.maps import normalised, saliency_page
+from rb.figures.saliency.maps import saliency_page
 from rb.figures.saliency.shares import (
     RunShares,
     method_share_figure,
     share_distribution_figure,
 )
-from rb.figures.saliency.winners import percent, treemap_figure, winners_figure
-from rb.figures.style import COLUMN_WIDTH, PAGE_WIDTH, figure_bytes
+from rb.figures.saliency.winners import treemap_figure, winners_figure
+from rb.figures.style import COLUMN_WIDTH, PAGE_WIDTH, figure_bytes, percent
 
 CHANNELS = ("diff", "srch", "tmpl")
 WINS = {

@@ -78,7 +78,9 @@ def test_nothing_to_draw_is_an_error():
 
 
 def test_folds_tell_mean_and_deviation_of_the_test_parts():
-    folds = {"fold": [0, 1, 2], "validation": [0.91, 0.92, 0.93], "test": [0.90, 0.92, 0.94]}
-    short = {"fold": [0, 1], "validation": [0.91, 0.92], "test": [0.90, None]}
+    folds = {"fold": [0, 1, 2], "validation": [0.91, 0.92, 0.93], "test": [0.90, 0.92, 0.94]} | {
+        "spread": (0.92, 0.02)
+    }
+    short = {"fold": [0, 1], "validation": [0.91, 0.92], "test": [0.90, None]} | {"spread": None}
     figure = folds_figure({"dia": folds, "nodia": short})
     assert [a.get_title() for a in figure.axes] == ["dia: test 0.9200 ± 0.0200", "nodia"]

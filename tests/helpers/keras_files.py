@@ -77,8 +77,7 @@ def model_json(layers: list[dict], shape: tuple[int, ...], style: str = "old") -
 def weight_shapes(one: dict, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     config = one["config"]
     if one["class_name"] == "Conv2D":
-        groups = config.get("groups", 1)
-        shapes = {"kernel": (*config["kernel_size"], shape[-1] // groups, config["filters"])}
+        shapes = {"kernel": (*config["kernel_size"], shape[-1], config["filters"])}
         return shapes | ({"bias": (config["filters"],)} if config["use_bias"] else {})
     if one["class_name"] == "Dense":
         shapes = {"kernel": (shape[-1], config["units"])}
@@ -165,11 +164,8 @@ def apply(one: dict, weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarra
             weights["moving_variance"].astype(np.float64) + config.get("epsilon", 1e-3)
         )
         return (x - weights["moving_mean"]) * scale + weights.get("beta", 0)
-    if kind == "ZeroPadding2D":
-        return np.pad(x, ((0, 0), *map(tuple, config["padding"]), (0, 0)))
-    if kind.startswith("Global"):
-        how = np.max if "Max" in kind else np.mean
-        return how(x, axis=(1, 2), keepdims=config.get("keepdims", False))
+    if kind == "GlobalAveragePooling2D":
+        return x.mean(axis=(1, 2))
     if kind == "Flatten":
         return x.reshape(len(x), -1)
     if kind == "Dropout":
@@ -177,48 +173,40 @@ def apply(one: dict, weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarra
     if kind == "Activation":
         return activate(config["activation"], x)
     if kind == "Softmax":
-        return activate("softmax", x, config.get("axis", -1))
+        return activate("softmax", x)
     if kind == "LeakyReLU":
         slope = config.get("alpha", config.get("negative_slope", 0.3))
         return np.where(x > 0, x, slope * x)
-    if kind == "ELU":
-        return np.where(x > 0, x, config["alpha"] * np.expm1(np.minimum(x, 0)))
     assert kind == "ReLU"
-    t = config.get("threshold", 0)
-    y = np.where(x >= t, x, config.get("negative_slope", 0) * (x - t))
-    return y if config.get("max_value") is None else np.minimum(y, config["max_value"])
+    return np.maximum(x, 0)
 
 
-def activate(name: str, x: np.ndarray, axis: int = -1) -> np.ndarray:
+def activate(name: str, x: np.ndarray) -> np.ndarray:
     if name == "softmax":
-        e = np.exp(x - x.max(axis=axis, keepdims=True))
-        return e / e.sum(axis=axis, keepdims=True)
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
     return {
         "linear": lambda: x,
         "relu": lambda: np.maximum(x, 0),
         "sigmoid": lambda: 1 / (1 + np.exp(-x)),
         "tanh": lambda: np.tanh(x),
-        "elu": lambda: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-        "leaky_relu": lambda: np.where(x > 0, x, 0.2 * x),
     }[name]()
 
 
-def starts(n: int, kernel: int, stride: int, dilation: int, padding: str) -> tuple[int, int]:
+def starts(n: int, kernel: int, stride: int, padding: str) -> tuple[int, int]:
     """(first window's row, number of windows) along a side of `n` pixels."""
-    reach = (kernel - 1) * dilation + 1
     if padding == "valid":
-        return 0, (n - reach) // stride + 1
+        return 0, (n - kernel) // stride + 1
     count = -(-n // stride)
-    return -(max((count - 1) * stride + reach - n, 0) // 2), count
+    return -(max((count - 1) * stride + kernel - n, 0) // 2), count
 
 
 def windows(config: dict, kernel: list[int], x: np.ndarray, fill: float):
     """Each output pixel's index and its window (N, kh, kw, C)."""
-    dilation = config.get("dilation_rate", [1, 1])
     grids = []
-    for n, k, s, d in zip(x.shape[1:3], kernel, config["strides"], dilation, strict=True):
-        first, count = starts(n, k, s, d, config["padding"])
-        grids.append([first + i * s + np.arange(k) * d for i in range(count)])
+    for n, k, s in zip(x.shape[1:3], kernel, config["strides"], strict=True):
+        first, count = starts(n, k, s, config["padding"])
+        grids.append([first + i * s + np.arange(k) for i in range(count)])
     for i, rows in enumerate(grids[0]):
         for j, columns in enumerate(grids[1]):
             inside = np.ix_(
@@ -232,19 +220,10 @@ def windows(config: dict, kernel: list[int], x: np.ndarray, fill: float):
 
 def convolve(config: dict, weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     kernel = weights["kernel"].astype(np.float64)
-    groups = config.get("groups", 1)
-    inputs, outputs = x.shape[3] // groups, kernel.shape[3] // groups
-    cells = {}
-    for where, window in windows(config, config["kernel_size"], x, 0.0):
-        parts = [
-            np.einsum(
-                "nabc,abcf->nf",
-                window[..., g * inputs : (g + 1) * inputs],
-                kernel[..., g * outputs : (g + 1) * outputs],
-            )
-            for g in range(groups)
-        ]
-        cells[where] = np.concatenate(parts, axis=1) + weights.get("bias", 0)
+    cells = {
+        where: np.einsum("nabc,abcf->nf", window, kernel) + weights.get("bias", 0)
+        for where, window in windows(config, config["kernel_size"], x, 0.0)
+    }
     return gather(cells)
 
 

@@ -12,7 +12,8 @@ from rb.explain.attribution import Explainer
 from rb.explain.settings import AttributionSettings
 from rb.models.classifier import Classifier
 from rb.models.cnn import StampCNN
-from rb.stamps.scaling import InputSpec
+from rb.models.contract import Provenance
+from rb.stamps.inputs import InputSpec
 
 RAW = {"diff": "raw", "srch": "raw", "tmpl": "raw"}
 CONVOLUTIONS = [{"filters": 3, "kernel": 5, "pool": 4, "dropout": 0.4}]
@@ -72,7 +73,7 @@ def checkpoint(path: Path, channels: tuple[str, ...], seed: int = 3) -> Path:
         {"channels": list(channels)},
         {"_target_": "torch.optim.SGD"},
         seed=seed,
-        package={"name": path.stem, "threshold": 0.5, "training_set": {"digest": "none"}},
+        provenance=Provenance(path.stem),
     )
     content = {"state_dict": classifier.state_dict()}
     classifier.on_save_checkpoint(content)

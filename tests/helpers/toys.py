@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from rb.stamps import StampSet, StampSetWriter
+from rb.stamps.batch import Stamps
+from rb.stamps.layout import SIDE_COLUMNS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -22,16 +24,16 @@ TINY = (
 )
 
 
-def toy_stamps(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 3, 51, 51) stamps that a network can tell apart, and their labels.
+def toy_stamps(n: int, seed: int = 0, size: int = 51) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 3, size, size) stamps that a network can tell apart, and their labels.
 
     Real ones have a round source in the difference; bogus ones a dipole.
     """
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:51, :51] - 25.0
+    y, x = np.mgrid[:size, :size] - float(size // 2)
     labels = np.arange(n) % 2
     host = 400 * np.exp(-(x**2 + y**2) / (2 * 3.0**2))
-    stamps = rng.normal(0, 10, (n, 3, 51, 51)).astype(np.float32)
+    stamps = rng.normal(0, 10, (n, 3, size, size)).astype(np.float32)
     stamps[:, 1:] += host + 100
     width = rng.uniform(1.6, 2.2, n)
     for i, label in enumerate(labels):
@@ -43,15 +45,31 @@ def toy_stamps(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return stamps, labels
 
 
+def all_beside(stamps: np.ndarray, seed: int = 0, psf_size: int = 9) -> Stamps:
+    """These stamps with variances, PSFs and every column of side information."""
+    rng = np.random.default_rng(seed)
+    n = len(stamps)
+    variance = rng.uniform(90, 110, stamps.shape).astype(np.float32)
+    variance[0, 1, 2, 3] = np.nan
+    psf = rng.uniform(0, 1, (n, 2, psf_size, psf_size)).astype(np.float32)
+    side = {name: rng.normal(5, 1, n) for name in SIDE_COLUMNS}
+    return Stamps(stamps, variance, psf / psf.sum((2, 3), keepdims=True), side)
+
+
 def write_set(
     path: Path,
     n: int = 120,
     seed: int = 0,
     channels: tuple[str, ...] | None = None,
     absent: Mapping[int, int] | None = None,
+    size: int = 51,
+    beside: bool = False,
 ) -> StampSet:
-    """A small stamp set at `path`, written as any source does; `absent`: channel by row."""
-    stamps, labels = toy_stamps(n, seed)
+    """A small stamp set at `path`, written as any source does; `absent`: channel by row.
+
+    With `beside` it has everything that a set can have beside its stamps.
+    """
+    stamps, labels = toy_stamps(n, seed, size)
     for row, channel in (absent or {}).items():
         stamps[row, channel] = np.nan
     channels = channels or ("diff", "srch", "tmpl")
@@ -75,5 +93,5 @@ def write_set(
         pixel_scale=0.263,
         channels=channels,
     ) as writer:
-        writer.append(stamps, rows)
+        writer.append(all_beside(stamps, seed) if beside else stamps, rows)
     return StampSet.open(path)

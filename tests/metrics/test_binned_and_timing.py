@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from results_factory import scores
 
-from rb.evaluation.timing import time_prediction
 from rb.metrics.binned import bin_edges, binned_rates, calibration_bins
 from rb.metrics.classification import confusion
+from rb.metrics.timing import time_prediction
 
 
 def test_bins_add_up_to_the_whole():

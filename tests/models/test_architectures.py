@@ -9,9 +9,9 @@ from torch import nn
 
 from rb.config import project_root
 from rb.errors import UserError
-from rb.models.backbones import PremadeCNN
+from rb.models.backbones import BackboneCNN
 from rb.models.build import build_network
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 # Rows of Tables 3, 4 and 6-9: ("conv", filters, size), "pool" (2x2), ("dropout", rate),
 # "flatten", ("dense", units).
@@ -104,7 +104,7 @@ def test_layers_and_weights_are_those_of_the_table(name, table, shape):
     ("name", "convolutions", "flat"),
     [("vgg16", 14_714_688, 512), ("resnet50v2", 23_500_352, 2048 * 2 * 2)],
 )
-def test_premade_networks_have_the_head_of_table_5(name, convolutions, flat):
+def test_backbones_have_the_head_of_table_5(name, convolutions, flat):
     if name == "resnet50v2":
         pytest.importorskip("timm")
     network, inputs = from_config(name)
@@ -125,12 +125,12 @@ def test_resnet_activates_before_it_convolves():
 
 
 def test_pretrained_weights_come_from_a_file(tmp_path):
-    first = PremadeCNN((3, 51, 51), "vgg16")
+    first = BackboneCNN((3, 51, 51), "vgg16")
     # As torchvision publishes them: the convolutions under "features.", a classifier beside.
     published = {f"features.{k}": v for k, v in first.convolutions.state_dict().items()}
     published["classifier.0.weight"] = torch.zeros(2, 2)
     torch.save(published, tmp_path / "vgg16.pth")
-    second = PremadeCNN((3, 51, 51), "vgg16", weights=tmp_path / "vgg16.pth")
+    second = BackboneCNN((3, 51, 51), "vgg16", weights=tmp_path / "vgg16.pth")
     for name, value in first.convolutions.state_dict().items():
         assert torch.equal(value, second.convolutions.state_dict()[name])
 
@@ -151,11 +151,11 @@ def test_wrong_files_of_weights_are_refused(tmp_path, content, message):
     elif content is not None:
         torch.save(content, file)
     with pytest.raises(UserError, match=message):
-        PremadeCNN((3, 51, 51), "vgg16", weights=file)
+        BackboneCNN((3, 51, 51), "vgg16", weights=file)
 
 
-def test_premade_networks_need_three_channels_and_a_known_name():
+def test_backbones_need_three_channels_and_a_known_name():
     with pytest.raises(UserError, match="three channels, not 1.*stacking=depth"):
-        PremadeCNN((1, 51, 153), "vgg16")
+        BackboneCNN((1, 51, 153), "vgg16")
     with pytest.raises(UserError, match="choose vgg16 or resnet50v2"):
-        PremadeCNN((3, 51, 51), "alexnet")
+        BackboneCNN((3, 51, 51), "alexnet")

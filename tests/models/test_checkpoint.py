@@ -9,9 +9,10 @@ import pytest
 import torch
 from toys import toy_stamps, write_set
 
+import rb
 from rb.errors import UserError
-from rb.models.checkpoint import load_model
 from rb.models.classifier import Classifier
+from rb.models.contract import Provenance, TrainingSet
 from rb.models.pyfunc import _load_pyfunc
 
 NETWORK = {
@@ -20,6 +21,8 @@ NETWORK = {
     "dense": [4],
 }
 
+TRAINED_ON = TrainingSet("toy survey", "toy", "abc", "def", "123", 80)
+
 
 def checkpoint(path, network=NETWORK, **changes):
     classifier = Classifier(
@@ -27,7 +30,8 @@ def checkpoint(path, network=NETWORK, **changes):
         {"channels": ["srch", "tmpl"]},
         {"_target_": "torch.optim.SGD"},
         seed=3,
-        package={"name": "small", "threshold": 0.4, "training_set": {"digest": "abc"}},
+        threshold=0.4,
+        provenance=Provenance("small", "run", TRAINED_ON, licence="CC0"),
     )
     content = {"state_dict": classifier.state_dict()}
     classifier.on_save_checkpoint(content)
@@ -38,20 +42,21 @@ def checkpoint(path, network=NETWORK, **changes):
 
 def test_a_loaded_model_scores_raw_stamps_as_the_network_does(tmp_path):
     classifier = checkpoint(tmp_path / "m.ckpt").eval()
-    model = load_model(tmp_path / "m.ckpt")
+    model = rb.load(tmp_path / "m.ckpt")
     stamps, _ = toy_stamps(10)
     with torch.no_grad():
         expected = classifier(model.inputs.prepare(stamps)).softmax(1)[:, 0]
     np.testing.assert_allclose(model.p_real(stamps, batch_size=3), expected, rtol=1e-5)
     assert (model.threshold, model.inputs.kind) == (0.4, "nodia")
-    assert model.facts["training_set"]["digest"] == "abc"
+    assert model.provenance.training_set.digest == "abc"
+    assert model.provenance == Provenance("small", "run", TRAINED_ON, licence="CC0")
     served = _load_pyfunc(str(tmp_path))
     np.testing.assert_allclose(served.predict(stamps), expected, rtol=1e-5)
 
 
 def test_scores_do_not_depend_on_the_order_of_rows(tmp_path):
     checkpoint(tmp_path / "m.ckpt")
-    model = load_model(tmp_path / "m.ckpt")
+    model = rb.load(tmp_path / "m.ckpt")
     stamp_set = write_set(tmp_path / "s", 30)
     rows = np.random.default_rng(0).permutation(30)[:17]
     np.testing.assert_allclose(
@@ -62,7 +67,7 @@ def test_scores_do_not_depend_on_the_order_of_rows(tmp_path):
 def test_stamps_of_another_size_are_refused(tmp_path):
     checkpoint(tmp_path / "m.ckpt")
     with pytest.raises(UserError, match=r"the model takes \(N, 3, 51, 51\)"):
-        load_model(tmp_path / "m.ckpt").p_real(np.zeros((2, 3, 63, 63)))
+        rb.load(tmp_path / "m.ckpt").p_real(np.zeros((2, 3, 63, 63)))
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path):
@@ -79,10 +84,10 @@ def test_a_pickle_is_not_executed(tmp_path, capsys):
     file = tmp_path / "evil.ckpt"
     torch.save({"state_dict": {}, "rb": Evil()}, file)
     with pytest.raises(UserError, match="evil.ckpt: damaged, or not a checkpoint of plain weights"):
-        load_model(file)
+        rb.load(file)
     file.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(UserError, match="plain weights"):
-        load_model(file)
+        rb.load(file)
     assert "executed" not in capsys.readouterr().out
 
 
@@ -94,24 +99,27 @@ def test_a_pickle_is_not_executed(tmp_path, capsys):
         ({"network": {**NETWORK, "dense": [5]}}, "do not fit"),
         ({"inputs": {"channels": ["srch"]}}, "do not fit"),
         ({"inputs": {"colour": 1}}, "do not fit"),
+        ({"threshold": 7}, "do not fit"),
+        ({"provenance": {"name": "small", "training_set": {"digest": "abc"}}}, "do not fit"),
+        ({"provenance": {"name": ["small"]}}, "do not fit"),
     ],
 )
 def test_foreign_descriptions_are_refused(tmp_path, changes, message):
     checkpoint(tmp_path / "m.ckpt", **changes)
     with pytest.raises(UserError, match=message):
-        load_model(tmp_path / "m.ckpt")
+        rb.load(tmp_path / "m.ckpt")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x80\x02garbage"])
 def test_damaged_files(tmp_path, content):
     (tmp_path / "m.ckpt").write_bytes(content)
     with pytest.raises(UserError, match="m.ckpt: damaged"):
-        load_model(tmp_path / "m.ckpt")
+        rb.load(tmp_path / "m.ckpt")
     with pytest.raises(UserError, match="there is no such checkpoint"):
-        load_model(tmp_path / "none.ckpt")
+        rb.load(tmp_path / "none.ckpt")
 
 
 def test_a_checkpoint_of_something_else(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "m.ckpt")
     with pytest.raises(UserError, match="not a checkpoint written by train.py"):
-        load_model(tmp_path / "m.ckpt")
+        rb.load(tmp_path / "m.ckpt")

@@ -13,7 +13,7 @@ from rb.config import project_root
 from rb.errors import UserError
 from rb.models.build import build_network, build_optimizer
 from rb.models.cnn import StampCNN
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 
 
 def from_config(name: str) -> tuple[nn.Module, InputSpec]:
@@ -89,8 +89,9 @@ def test_impossible_layers_are_named(layer, message):
     ("network", "message"),
     [
         ({"_target_": "rb.models.cnn.Nothing"}, "there is no 'rb.models.cnn.Nothing'"),
-        ({"_target_": ""}, "there is no ''"),
-        ({"_target_": "os.getcwd"}, "not a network"),
+        ({"_target_": ""}, "'' is not one of rb's own networks"),
+        ({"_target_": "os.getcwd"}, "not one of rb's own networks, and no installed package"),
+        ({"_target_": "rb.models.cnn.keras_initialisation"}, "is not a network"),
         (
             {"_target_": "rb.models.cnn.StampCNN", "convolutions": [], "width": 3},
             "model.network: .*width",

@@ -14,7 +14,7 @@ import torch
 from rb.errors import UserError
 from rb.models.cnn import StampCNN
 from rb.models.initial_weights import load_weights
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.stampset import CHANNELS
 
 SHAPE = (17, 20, 2)  # rows, columns, channels: all different, so that no order is right by chance

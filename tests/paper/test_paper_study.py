@@ -13,7 +13,7 @@ from toys import REPOSITORY, write_set
 from rb.errors import UserError
 from rb.evaluation.choose import select
 from rb.evaluation.paired import compare
-from rb.paper.runs import Experiment, Gathered
+from rb.paper.runs import Experiment, PaperRuns
 from rb.paper.values import TABLE_1, TABLE_10
 from rb.paper.variants import longer_part
 from rb.report.page import render_report
@@ -137,7 +137,7 @@ def test_stacking_is_compared_on_the_same_candidates(whole):
 
 @pytest.mark.slow
 def test_variants_are_set_against_the_first_on_the_same_candidates(trained, monkeypatch):
-    gathered = Gathered(config_of(trained), tracking_of(trained), quiet())
+    gathered = PaperRuns(config_of(trained), tracking_of(trained), quiet())
     of = {job.run.info.run_name: job for job in gathered.experiment("stacking").jobs}
     jobs = [of["dia"], of["deep"], of["nodia"]]
     monkeypatch.setattr(gathered, "experiment", lambda name: Experiment(name, "toy", None, jobs))
@@ -155,7 +155,7 @@ def test_variants_are_set_against_the_first_on_the_same_candidates(trained, monk
 
 @pytest.mark.slow
 def test_the_user_names_the_networks_of_table_1(trained):
-    gathered = Gathered(config_of(trained, "runs=[nodia]"), tracking_of(trained), quiet())
+    gathered = PaperRuns(config_of(trained, "runs=[nodia]"), tracking_of(trained), quiet())
     assert [job.name for job in gathered.pair().jobs] == ["nodia"]
     with pytest.raises(UserError, match="there is no run 'gone'"):
         make(trained, "runs=[gone]")
@@ -291,7 +291,7 @@ def test_variants_are_told_apart_by_what_they_are(simulated):
 
 
 def test_the_largest_size_is_taken_unless_one_is_asked_for(recorded):
-    gathered = Gathered(config_of(recorded), tracking_of(recorded), quiet())
+    gathered = PaperRuns(config_of(recorded), tracking_of(recorded), quiet())
     assert gathered.experiment("table10").size == "full"
     assert gathered.experiment("folds").size == "small"
     small = make(recorded, "study.size=toy")

@@ -11,8 +11,10 @@ import pytest
 from results_factory import run_result
 
 from rb.errors import UserError
+from rb.figures.style import save_figure
+from rb.report.classification import standard_sections
 from rb.report.page import render_report, write_report
-from rb.report.sections import Picture, Section, save_pictures, standard_sections
+from rb.report.sections import Picture, Section
 
 N = 400
 
@@ -74,15 +76,21 @@ def page(two):
     rng = np.random.default_rng(0)
     sections = standard_sections(
         two,
-        stamps=stamps,
+        read=stamps,
         properties={"magnitude": rng.uniform(20, 25, N), "SNR": rng.lognormal(2, 1, N)},
         examples=3,
     )
     text = render_report(
         "What it is worth",
         two,
-        sections,
-        tables={"Timing": pd.DataFrame({"batch_size": [1], "ms_per_stamp": [1.25]})},
+        [
+            *sections,
+            Section(
+                "tables",
+                "More tables",
+                tables={"Timing": pd.DataFrame({"batch_size": [1], "ms_per_stamp": [1.25]})},
+            ),
+        ],
         provenance={
             "commands": ["python train.py", "python evaluate.py"],
             "commit": "0123abc",
@@ -149,13 +157,11 @@ def test_whatever_a_user_named_is_escaped(two):
         for r in two
     ]
     sections = [
-        *standard_sections(named, stamps=stamps, examples=1),
+        *standard_sections(named, read=stamps, examples=1),
         Section(evil, evil, [evil], tables={evil: pd.DataFrame({evil: [evil]}, index=[evil])}),
-        Section(evil, evil),
+        Section(evil, evil, tables={evil: pd.DataFrame()}),
     ]
-    text = render_report(
-        evil, named, sections, tables={evil: pd.DataFrame()}, provenance={evil: [evil, {evil: 1}]}
-    )
+    text = render_report(evil, named, sections, provenance={evil: [evil, {evil: 1}]})
     parsed = Page(text)
     assert "script" not in parsed.tags
     assert len(parsed.ids) == len(set(parsed.ids))
@@ -169,7 +175,7 @@ def test_many_runs_one_run_and_no_label(two):
     alone = Page(render_report("one", two[:1], standard_sections(two[:1])))
     assert "cannot be said" in alone.words and "McNemar" not in alone.words
     unknown = [replace(r, labels=np.full(N, -1)) for r in two]
-    sections = standard_sections(unknown, stamps=stamps, properties={"SNR": np.ones(N)})
+    sections = standard_sections(unknown, read=stamps, properties={"SNR": np.ones(N)})
     assert [s.key for s in sections] == ["scores", "training"]
     blank = Page(render_report("none", unknown, sections))
     assert "No stamp of this set has a label" in blank.words and "400 without label" in blank.words
@@ -178,7 +184,7 @@ def test_many_runs_one_run_and_no_label(two):
 
 def test_one_class_only(two):
     real = [replace(r, labels=np.zeros(N), history=None) for r in two]
-    sections = standard_sections(real, stamps=stamps, examples=1)
+    sections = standard_sections(real, read=stamps, examples=1)
     assert "roc" not in [s.key for s in sections]
     assert "TNR" in Page(render_report("real", real, sections)).words
 
@@ -189,7 +195,7 @@ def test_small_sets_are_shown_whole():
         run_result(name, name, n=5, labels=labels, ids=np.array(list("abcde")), history=None)
         for name in ("dia", "nodia")
     ]
-    sections = standard_sections(runs, stamps=stamps)
+    sections = standard_sections(runs, read=stamps)
     assert [s.key for s in sections] == ["stamps", "confusion"]
     titles = [axes.get_title() for axes in sections[0].pictures[0].figure.axes if axes.images]
     assert [title[0] for title in titles] == list("abcde")
@@ -200,9 +206,7 @@ def test_small_sets_are_shown_whole():
 
 
 def test_rescued_stamps_are_right_only_with_the_difference(two):
-    section = next(
-        s for s in standard_sections(two, stamps=stamps, examples=4) if s.key == "rescued"
-    )
+    section = next(s for s in standard_sections(two, read=stamps, examples=4) if s.key == "rescued")
     axes = [a for a in section.pictures[0].figure.axes if a.images]
     assert axes
     for panel in axes:
@@ -222,7 +226,7 @@ def test_stamps_are_read_in_the_order_of_the_disk(two):
         asked.append(np.asarray(rows))
         return stamps(np.asarray(rows))
 
-    standard_sections(two, stamps=reader, examples=4)
+    standard_sections(two, read=reader, examples=4)
     assert asked and all((np.diff(rows) >= 0).all() for rows in asked)
     assert max(len(rows) for rows in asked) <= 4
 
@@ -252,6 +256,11 @@ def test_writing_is_whole_or_not_at_all(tmp_path, two):
 
 def test_pictures_are_saved_by_name(tmp_path, two):
     sections = [s for s in standard_sections(two) if s.key in ("roc", "confusion")]
-    files = save_pictures(sections, tmp_path / "figures", ("png",))
+    files = [
+        file
+        for section in sections
+        for picture in section.pictures
+        for file in save_figure(picture.figure, tmp_path / "figures" / picture.key, ("png",))
+    ]
     assert sorted(f.name for f in files) == ["confusion.png", "roc.png", "tradeoff.png"]
     assert all(f.is_file() for f in files)

@@ -54,6 +54,9 @@ def simulated(monkeypatch):
 def assert_begins_with(longer: StampSet, shorter: StampSet) -> None:
     n = len(shorter)
     np.testing.assert_array_equal(longer.stamps[:n], shorter.stamps)
+    assert longer.arrays == shorter.arrays
+    for name in longer.arrays:
+        np.testing.assert_array_equal(getattr(longer, name)[:n], getattr(shorter, name))
     assert_frame_equal(longer.catalogue.iloc[:n], shorter.catalogue)
 
 
@@ -98,6 +101,19 @@ def test_growing_keeps_what_there_was(tmp_path, simulated):
     assert min(simulated[before:]) == len(small.table("frames")) - 1
     grown_at_once = make(tmp_path / "elsewhere", candidates=70)
     assert grown_at_once.digest == large.digest
+
+
+def test_planes_are_kept_where_they_are_asked_for(first, tmp_path, simulated):
+    assert first.arrays == ("psf",)
+    small = make(tmp_path, candidates=20, planes=["psf", "variance"])
+    assert small.arrays == ("variance", "psf")
+    np.testing.assert_array_equal(small.stamps, first.stamps[:20])
+    np.testing.assert_array_equal(small.psf, first.psf[:20])
+    assert_begins_with(make(tmp_path, candidates=30, planes=["variance", "psf"]), small)
+    simulated.clear()
+    assert make(tmp_path, candidates=5, planes=[]).arrays == ()
+    assert simulated  # another set, which does not disturb the first
+    assert make(tmp_path, candidates=20, planes=["psf", "variance"]).digest == small.digest
 
 
 def test_shrinking_simulates_nothing(tmp_path, simulated):
@@ -229,6 +245,7 @@ def test_cache_key_follows_physics_only():
         ({"candidates": 2.5}, "data.candidates"),
         ({"keep_frames": "yes"}, "data.keep_frames"),
         ({"artifacts": {}}, "data.artifacts"),
+        ({"planes": ["noise"]}, "data.planes"),
         ({"scene": {"frame_size": 50}}, "data.scene.frame_size"),
     ],
 )

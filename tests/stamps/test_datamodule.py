@@ -11,7 +11,7 @@ from toys import write_set
 
 from rb.errors import UserError
 from rb.stamps.datamodule import Batches, StampDataModule
-from rb.stamps.scaling import InputSpec
+from rb.stamps.inputs import InputSpec
 from rb.stamps.splits import make_split
 
 

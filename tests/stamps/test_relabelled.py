@@ -101,6 +101,8 @@ def test_any_table_of_verdicts_means_what_it_says(stamp_set, tmp_path, data):
         ({"id": [1000], "answer": [0]}, "no column 'verdict'; its columns are id, answer"),
         ({"name": [1000], "verdict": [0]}, "no column 'id'"),
         ({"id": [1000], "verdict": [2]}, "says '2' of candidate 1000; a verdict is 0"),
+        ({"id": [1000], "verdict": [True]}, "says 'True' of candidate 1000; a verdict is 0"),
+        ({"id": [1000, 1001], "label": [None, False]}, "says 'False' of candidate 1001; a label"),
         ({"id": [1000], "verdict": ["real"]}, "says 'real' of candidate 1000"),
         ({"id": [1000, None], "verdict": [0, 1]}, "has no id in row 2"),
         ({"id": [1000], "label": [0], "suggested": [1]}, "lists suspects, not verdicts"),
@@ -125,6 +127,13 @@ def test_files_that_are_no_table_are_refused(stamp_set, tmp_path):
     (tmp_path / "x.csv").write_text("")
     with pytest.raises(UserError, match="no readable table"):
         opened(stamp_set, tmp_path / "x.csv")
+
+
+def test_true_in_a_csv_is_no_verdict(stamp_set, tmp_path):
+    table = tmp_path / "v.csv"
+    table.write_text("id,verdict\n1000,True\n1001,\n")
+    with pytest.raises(UserError, match="says 'True' of candidate 1000"):
+        opened(stamp_set, table)
 
 
 def test_a_mark_tells_stamps_apart(stamp_set, tmp_path):

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from toys import write_set
 
 from rb.errors import UserError
-from rb.stamps.scaling import SCALINGS, InputSpec, scale
+from rb.stamps.inputs import InputSpec
+from rb.stamps.scaling import SCALINGS, scale
 
 
 def reference(stamp: np.ndarray, scaling: str) -> np.ndarray:
@@ -167,6 +169,6 @@ def test_impossible_inputs(arguments, message):
         InputSpec(**arguments)
 
 
-def test_a_network_is_not_fed_without_its_channels():
+def test_a_network_is_not_fed_without_its_channels(tmp_path):
     with pytest.raises(UserError, match=r"needs diff.*has only srch, tmpl.*model=nodia"):
-        InputSpec().check(("srch", "tmpl"), "set")
+        InputSpec().check(write_set(tmp_path / "set", 4, channels=("srch", "tmpl")))

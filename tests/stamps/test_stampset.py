@@ -114,7 +114,7 @@ def test_no_id_column(tmp_path):
 @pytest.mark.parametrize("shape", [(2, 3, 51, 50), (2, 51, 51), (2, 2, 51, 51)])
 def test_wrong_shapes(tmp_path, shape):
     with (
-        pytest.raises(UserError, match=r"expected \(n, 3, 51, 51\)"),
+        pytest.raises(UserError, match=r"expected \(n, 3, size, size\)"),
         StampSetWriter(tmp_path / "s", source="x", parameters={}) as writer,
     ):
         writer.append(np.zeros(shape), rows([1, 2]))
@@ -165,8 +165,10 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         pytest.raises(UserError, match="No space left on device.*nothing was kept"),
         StampSetWriter(tmp_path / "s", source="x", parameters={}) as writer,
     ):
-        writer._file = FullDisk(writer._file)
         writer.append(np.zeros((1, 3, 51, 51)), rows([1]))
+        array = writer._files["stamps"]
+        array.file = FullDisk(array.file)
+        writer.append(np.zeros((1, 3, 51, 51)), rows([2]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -257,8 +259,8 @@ def test_header_has_room_for_any_number():
     import io
 
     file = io.BytesIO()
-    writer.write_npy_header(file, 0)
+    writer.write_npy_header(file, (0, 3, 51, 51))
     small = file.tell()
     file.seek(0)
-    writer.write_npy_header(file, 10**12)
+    writer.write_npy_header(file, (10**12, 3, 51, 51))
     assert file.tell() == small

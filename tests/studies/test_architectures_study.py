@@ -6,7 +6,7 @@ import pytest
 
 from rb.errors import UserError
 from rb.figures.studies.architecture import architecture_figure
-from rb.models.backbones import PremadeCNN
+from rb.models.backbones import BackboneCNN
 from rb.models.describe import describe
 from rb.studies.architectures import layers_of, sections
 
@@ -44,7 +44,7 @@ def test_the_picture_names_the_shape_after_every_layer():
 
 
 def test_an_architecture_of_its_own_is_one_row():
-    rows = describe(PremadeCNN((3, 51, 51), "vgg16"), (3, 51, 51))
+    rows = describe(BackboneCNN((3, 51, 51), "vgg16"), (3, 51, 51))
     assert [r.kind for r in rows] == [
         "convolutions of vgg16", "Dropout", "Flatten", "Dense", "Dense",
     ]  # fmt: skip
@@ -52,7 +52,7 @@ def test_an_architecture_of_its_own_is_one_row():
 
 
 def test_describing_leaves_the_network_as_it_was():
-    network = PremadeCNN((3, 51, 51), "vgg16").train()
+    network = BackboneCNN((3, 51, 51), "vgg16").train()
     describe(network, (3, 51, 51))
     assert network.training
     assert not any(m._forward_hooks for m in network.modules())

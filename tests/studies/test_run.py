@@ -27,11 +27,10 @@ def study(monkeypatch, tmp_path):
 
 
 def picture() -> Picture:
-    from rb.figures.style import house_style, new_figure
+    from rb.figures.style import new_figure
 
-    with house_style():
-        figure = new_figure()
-        figure.add_subplot().plot([0, 1])
+    figure = new_figure()
+    figure.add_subplot().plot([0, 1])
     return Picture("line", figure, "a line")
 
 
@@ -84,7 +83,7 @@ def test_a_study_that_cannot_be_made_is_a_failed_run(study, tmp_path):
     assert not (tmp_path / "out" / "report.html").exists()
 
 
-@pytest.mark.parametrize("name", ["nothing", "../run", "a.b"])
+@pytest.mark.parametrize("name", ["nothing", "../run", "a.b", "run"])
 def test_an_unknown_study_is_one_clear_line(tmp_path, name):
     config = composed("evaluate", f"paths.root={tmp_path}") | {"study": {"name": name}}
     with pytest.raises(UserError, match=r"study.name: there is no study"):

@@ -16,7 +16,7 @@ from toys import REPOSITORY, write_set
 from rb.config import register_resolvers, resolved
 from rb.errors import UserError
 from rb.studies import run as studies
-from rb.studies import saliency
+from rb.studies.saliency import study as saliency
 
 SMALL_STUDY = (
     "study.n_methods=6",

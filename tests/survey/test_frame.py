@@ -15,7 +15,7 @@ QUIET = {"cosmic_rays": 0, "hot_pixels": 0, "bad_columns": 0, "ghosts": 0, "trai
 
 
 def same(first, second):
-    np.testing.assert_array_equal(first.stamps, second.stamps)
+    np.testing.assert_array_equal(first.stamps.images, second.stamps.images)
     assert first.catalogue.keys() == second.catalogue.keys()
     for name, values in first.catalogue.items():
         np.testing.assert_array_equal(values, second.catalogue[name], err_msg=name)
@@ -80,7 +80,7 @@ def test_catalogue_is_complete_and_consistent(small):
     n = len(frame.stamps)
     assert n > 0
     assert all(len(values) == n for values in catalogue.values())
-    assert np.isfinite(frame.stamps).all()
+    assert np.isfinite(frame.stamps.images).all()
     assert len(np.unique(catalogue["id"])) == n
     real = catalogue["label"] == 0
     assert set(catalogue["kind"][real]) == {"sn"}

@@ -11,7 +11,7 @@ from rb.survey.pipeline.subtraction import (
     match_psf,
     subtract,
 )
-from rb.survey.settings import SubtractionSettings
+from rb.survey.settings import settings_from_config
 
 SIZE = 220
 NOISE = 5.0
@@ -32,7 +32,7 @@ def noisy(rng, image):
 
 
 def fit(search, template, x, y, **changes):
-    settings = SubtractionSettings(**changes)
+    settings = settings_from_config({"subtraction": changes}).subtraction
     usable = np.ones(search.shape, dtype=bool)
     regions = choose_regions(usable, x, y, np.ones(len(x)), settings)
     variance = np.full(search.shape, NOISE**2, np.float32)
@@ -111,7 +111,9 @@ def test_regions_avoid_masked_pixels_and_the_edge():
     usable[100, 100] = False
     x = np.array([100.0, 5.0, 160.0, 162.0, 60.0])
     y = np.array([104.0, 100.0, 160.0, 158.0, 60.0])
-    regions = choose_regions(usable, x, y, np.arange(5.0, 0.0, -1.0), SubtractionSettings())
+    regions = choose_regions(
+        usable, x, y, np.arange(5.0, 0.0, -1.0), settings_from_config({}).subtraction
+    )
     assert regions.tolist() == [[160, 160], [60, 60]]
 
 

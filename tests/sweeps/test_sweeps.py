@@ -16,15 +16,15 @@ from omegaconf import open_dict
 from slurm_stand_in import install, submitted
 from toys import REPOSITORY, TINY, write_set
 
-from rb import hydra_job as commands
 from rb.config import register_resolvers
 from rb.errors import UserError
 from rb.evaluation.choose import _find
+from rb.interrupts import Interrupted
 from rb.sweeps.board import SweepBoard
 from rb.sweeps.jobs import SILENCE, is_going_on
 from rb.sweeps.keys import announce, job_name, job_values, n_jobs, sweep_key, swept
 from rb.sweeps.table import Row, axes_of, folds_of, rows_of, table_of
-from rb.tracking import SWEEP_TAG, Tracking
+from rb.tracking import SWEEP_TAG, Process, Tracking
 from rb.training.callbacks import SavePoints
 
 pytestmark = pytest.mark.usefixtures("as_before")
@@ -59,7 +59,7 @@ def composed(*overrides: str, task: list[str] | None = None):
 
 
 def test_swept_keys_come_from_the_experiment_and_from_the_command_line():
-    assert list(swept(composed("experiment=table10"))) == ["row"]
+    assert list(swept(composed("experiment=table10"))) == ["vary.row"]
     assert n_jobs(composed("experiment=table10")) == 19
     assert n_jobs(composed("experiment=table10_grid")) == 32
     assert swept(composed("experiment=folds")) == {"split.fold": "0,1,2,3,4,5"}
@@ -257,7 +257,7 @@ def test_a_sweep_that_was_stopped_goes_on_at_its_save_point(tmp_path, monkeypatc
     def stop(self, trainer):
         real(self, trainer)
         if trainer.current_epoch == 2:
-            raise commands.Interrupted(signal.SIGINT)
+            raise Interrupted(signal.SIGINT)
 
     monkeypatch.setattr(SavePoints, "_save", stop)
     assert train_py(monkeypatch, *arguments) == 130
@@ -280,7 +280,7 @@ def test_a_sweep_that_was_stopped_goes_on_at_its_save_point(tmp_path, monkeypatc
 def test_a_run_elsewhere_counts_as_alive_for_a_while(tmp_path):
     tracking = store(tmp_path)
     with tracking.run("job", "training") as job:
-        job.tag({"rb.process": "elsewhere:1"})
+        job.tag({"rb.process": "elsewhere:1:0"})
         run = tracking.client.get_run(job.run_id)
         assert is_going_on(tracking, run)
         with sqlite3.connect(tmp_path / "mlruns" / "mlflow.db") as database:
@@ -320,7 +320,7 @@ def test_jobs_side_by_side_on_one_machine(tmp_path):
     (parent,) = tracking.runs("sweep")
     rows = rows_of(tracking, parent.info.run_id)
     assert [r.state for r in rows] == ["finished", "failed", "finished"]
-    assert str(os.getpid()) not in {r.process.rpartition(":")[2] for r in rows}
+    assert str(os.getpid()) not in {str(Process.parse(r.process).pid) for r in rows}
     log = tmp_path / "mlruns" / "logs" / parent.info.run_id / "2.log"
     assert "trainer.batch_size=30: best val/acc" in log.read_text()
 

@@ -15,14 +15,14 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from toys import REPOSITORY, TINY, write_set
 
+import rb
 from rb.config import register_resolvers, resolved
 from rb.errors import UserError
 from rb.features import FEATURES_FROM_STAMP
 from rb.features.autoscan import compute
-from rb.models.forest.scorer import load_forest
 from rb.sources import open_stamps
 from rb.stamps import StampSet
-from rb.studies.comparison import evaluate
+from rb.studies.run import run_study
 from rb.tracking import Tracking
 from rb.training.job import resume, train
 
@@ -60,7 +60,7 @@ class Project:
 
     def evaluate(self, *overrides: str) -> str:
         console = Console(file=io.StringIO(), width=200)
-        evaluate(composed("evaluate", self.root, "timing=false", *overrides), console=console)
+        run_study(composed("evaluate", self.root, "timing=false", *overrides), console=console)
         return console.file.getvalue()
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path:
@@ -127,7 +127,7 @@ def test_forest_and_network_are_compared_on_the_same_candidates(project, forest,
 @pytest.mark.slow
 def test_the_logged_model_takes_raw_stamps(project, forest, tmp_path):
     stamps = np.array(StampSet.open(project.root / "set").stamps[:9])
-    model = load_forest(project.artifact(forest, "checkpoint/best.skops", tmp_path))
+    model = rb.load(project.artifact(forest, "checkpoint/best.skops", tmp_path))
     expected = model.forest.predict(compute(stamps))
     np.testing.assert_array_equal(model.p_real(stamps), expected)
     logged = mlflow.search_logged_models(output_format="list")
@@ -150,9 +150,9 @@ def test_a_table_without_stamps(project, tmp_path):
     file = project.artifact(run_id, "checkpoint/best.skops", tmp_path)
     stamps = open_stamps({"name": "stamps", "path": str(project.root / "set")})
     with pytest.raises(UserError, match=r"does not give all of its features \(MAG_REF\)"):
-        load_forest(file).score(stamps)
+        rb.load(file).score(stamps)
     with pytest.raises(UserError, match="stamps alone do not determine MAG_REF"):
-        load_forest(file).p_real(np.zeros((1, 3, 51, 51), np.float32))
+        rb.load(file).p_real(np.zeros((1, 3, 51, 51), np.float32))
 
 
 @pytest.mark.slow

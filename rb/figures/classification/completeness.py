@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rb.figures.style import (
+    MARKERS,
     MUTED,
     PAGE_WIDTH,
+    bars_of,
     empty_note,
     house_style,
     new_figure,
@@ -19,17 +22,14 @@ from rb.figures.style import (
     run_style,
     short,
 )
-from rb.metrics.binned import bin_edges, binned_rates
 
-_LOGARITHMIC = ("snr", "signal-to-noise", "flux")
+if TYPE_CHECKING:
+    import pandas as pd
 
 
+@house_style
 def completeness_figure(
-    properties: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    scores: Mapping[str, np.ndarray],
-    thresholds: float | Mapping[str, float] = 0.5,
-    n_bins: int = 10,
+    rates: Mapping[str, Mapping[str, pd.DataFrame]], logarithmic: Collection[str] = ()
 ) -> Figure:
     """Completeness (left) and purity (right) in bins, a row a property, Wilson intervals.
 
@@ -38,77 +38,55 @@ def completeness_figure(
 
     Parameters
     ----------
-    properties
-        By axis label, such as "magnitude" or "SNR": values (n,); NaN is left out. SNR and
-        flux get logarithmic bins.
-    labels
-        (n,) 0 real, 1 bogus, -1 unknown.
-    scores
-        By run name: p_real (n,) of the same stamps.
-    thresholds
-        One for all runs, or by run name.
-    n_bins
-        Bins between the 1 % and 99 % quantiles of the labelled stamps.
+    rates : mapping of str to mapping of str to DataFrame
+        By axis label, such as "magnitude" or "SNR", and run name: rates in equal bins, from
+        `rb.metrics.binned.binned_rates`. Empty where no labelled stamp has the property.
+    logarithmic : collection of str
+        Properties whose axis is logarithmic.
     """
-    rows = max(1, len(properties))
-    known = np.asarray(labels) >= 0
-    with house_style():
-        figure = new_figure(PAGE_WIDTH, 2.45 * rows)
-        axes = figure.subplots(rows, 2, squeeze=False, sharey=True, sharex="row")
-        for row, (name, values) in zip(axes, properties.items(), strict=False):
-            values = np.asarray(values, dtype=float)
-            log = any(word in name.lower() for word in _LOGARITHMIC)
-            usable = known & np.isfinite(values) & ((values > 0) | (not log))
-            for panel, title in zip(row, ("completeness (TPR)", "purity"), strict=True):
-                panel.set_ylabel(title)
-                panel.set_xlabel(name)
-                # Panels that share an axis show its numbers on the left one only.
-                panel.tick_params(labelleft=True)
-            if not usable.any():
-                empty_note(row[0], f"no labelled stamp has a {name}")
-                empty_note(row[1], f"no labelled stamp has a {name}")
-                continue
-            edges = bin_edges(values[usable], n_bins, log)
-            _row(row, values, edges, labels, scores, thresholds)
-            if log:
-                row[0].set_xscale("log")
-                for panel in row:
-                    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                    panel.xaxis.set_minor_formatter(NullFormatter())
-                    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-            row[0].set_xlim(edges[0], edges[-1])
-        axes[0, 0].set_ylim(0, 1.02)
-        if scores and axes[0, 0].get_legend_handles_labels()[0]:
-            axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.25), fontsize=7)
+    rows = max(1, len(rates))
+    figure = new_figure(PAGE_WIDTH, 2.45 * rows)
+    axes = figure.subplots(rows, 2, squeeze=False, sharey=True, sharex="row")
+    for row, (name, of_run) in zip(axes, rates.items(), strict=False):
+        for panel, title in zip(row, ("completeness (TPR)", "purity"), strict=True):
+            panel.set_ylabel(title)
+            panel.set_xlabel(name)
+            # Panels that share an axis show its numbers on the left one only.
+            panel.tick_params(labelleft=True)
+            if not of_run:
+                empty_note(panel, f"no labelled stamp has a {name}")
+        if not of_run:
+            continue
+        edges = _row(row, of_run)
+        if name in logarithmic:
+            row[0].set_xscale("log")
+            for panel in row:
+                panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                panel.xaxis.set_minor_formatter(NullFormatter())
+                panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        row[0].set_xlim(edges[0], edges[-1])
+    axes[0, 0].set_ylim(0, 1.02)
+    if axes[0, 0].get_legend_handles_labels()[0]:
+        axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.25), fontsize=7)
     return figure
 
 
-def _row(
-    panels: Sequence[Axes],
-    values: np.ndarray,
-    edges: np.ndarray,
-    labels: np.ndarray,
-    scores: Mapping[str, np.ndarray],
-    thresholds: float | Mapping[str, float],
-) -> None:
-    for index, (name, p_real) in enumerate(scores.items()):
-        threshold = thresholds if isinstance(thresholds, float | int) else thresholds[name]
-        frame = binned_rates(values, labels, p_real, edges, threshold)
-        if index == 0:
-            _counts(panels[0], edges, frame.n_real.to_numpy(), "real")
-            _counts(panels[1], edges, (frame.n_real + frame.n_bogus).to_numpy(), "stamps")
-        for panel, key in zip(panels, ("tpr", "purity"), strict=True):
-            some = frame[frame[key].notna()]
+def _row(panels: Sequence[Axes], rates: Mapping[str, pd.DataFrame]) -> np.ndarray:
+    """Draw the rates of each run; returns the edges of the bins."""
+    first = next(iter(rates.values()))
+    edges = np.append(first.low, first.high.iloc[-1])
+    _counts(panels[0], edges, first.n_real.to_numpy(), "real")
+    _counts(panels[1], edges, (first.n_real + first.n_bogus).to_numpy(), "stamps")
+    for index, (name, table) in enumerate(rates.items()):
+        for panel, column in zip(panels, ("tpr", "purity"), strict=True):
+            some = table[table[column].notna()]
             panel.errorbar(
                 some.centre,
-                some[key],
-                yerr=[
-                    np.maximum(some[key] - some[f"{key}_low"], 0),
-                    np.maximum(some[f"{key}_high"] - some[key], 0),
-                ],
+                some[column],
+                yerr=bars_of(some, column),
                 color=run_color(index),
                 ls=run_style(index),
-                marker="os^Dv"[index % 5],
+                marker=MARKERS[index % len(MARKERS)],
                 ms=3.5,
                 lw=1.2,
                 elinewidth=1,
@@ -116,6 +94,7 @@ def _row(
                 label=short(name),
                 zorder=3,
             )
+    return edges
 
 
 def _counts(panel: Axes, edges: np.ndarray, counts: np.ndarray, what: str) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _KINDS = (("train", "training", TRAIN_COLOR), ("val", "validation", VALIDATION_COLOR))
 
 
+@house_style
 def curves_figure(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Loss above, accuracy below, a column a run; training green, validation purple.
 
@@ -39,22 +40,21 @@ def curves_figure(histories: Mapping[str, pd.DataFrame]) -> Figure:
         ``val/acc``; a missing column or NaN is not drawn.
     """
     columns = max(1, len(histories))
-    with house_style():
-        figure = new_figure(min(PAGE_WIDTH, COLUMN_WIDTH * columns), 3.8)
-        axes = figure.subplots(2, columns, squeeze=False, sharex="col", sharey="row")
-        for column, (name, history) in enumerate(histories.items()):
-            _draw(axes[0, column], history, "loss")
-            _draw(axes[1, column], history, "acc")
-            axes[0, column].set_title(short(name, 40 if columns < 3 else 20))
-            axes[1, column].set_xlabel("epoch")
-        axes[0, 0].set_ylabel("cross-entropy")
-        axes[1, 0].set_ylabel("accuracy")
-        if histories:
-            _limit_loss(axes[0, 0], histories)
-            _limit_accuracy(axes[1, 0], histories)
-            axes[0, -1].legend(loc="upper right")
-        else:
-            empty_note(axes[0, 0], "no training history")
+    figure = new_figure(min(PAGE_WIDTH, COLUMN_WIDTH * columns), 3.8)
+    axes = figure.subplots(2, columns, squeeze=False, sharex="col", sharey="row")
+    for column, (name, history) in enumerate(histories.items()):
+        _draw(axes[0, column], history, "loss")
+        _draw(axes[1, column], history, "acc")
+        axes[0, column].set_title(short(name, 40 if columns < 3 else 20))
+        axes[1, column].set_xlabel("epoch")
+    axes[0, 0].set_ylabel("cross-entropy")
+    axes[1, 0].set_ylabel("accuracy")
+    if histories:
+        _limit_loss(axes[0, 0], histories)
+        _limit_accuracy(axes[1, 0], histories)
+        axes[0, -1].legend(loc="upper right")
+    else:
+        empty_note(axes[0, 0], "no training history")
     return figure
 
 

@@ -26,84 +26,71 @@ _MAX_POINTS = 1500
 _MAX_INSIDE = 4  # runs whose legend fits into the axes
 
 
-def roc_figure(
-    curves: Mapping[str, Roc],
-    inset: bool = True,
-    log: bool = False,
-    mark: bool = True,
-) -> Figure:
+@house_style
+def roc_figure(curves: Mapping[str, Roc]) -> Figure:
     """ROC curves in one axes, with the area under each in the legend.
+
+    Circles mark where each run stands at its threshold. The inset enlarges the upper left
+    corner, where good classifiers differ.
 
     Parameters
     ----------
-    curves
+    curves : mapping of str to Roc
         Curve by run name, from `rb.metrics.classification.roc`. One whose set lacks a class is
         named in the legend without a line.
-    inset
-        Enlarge the upper left corner, where good classifiers differ.
-    log
-        Show the false-positive rate on a logarithmic axis, without the inset, which then
-        has no purpose.
-    mark
-        Mark where each run stands at its threshold.
     """
-    with house_style():
-        figure = _figure_for(curves)
-        axes = figure.add_subplot()
-        _draw(axes, curves, mark, legend=True)
-        axes.set_xlabel("false-positive rate (bogus called real)")
-        axes.set_ylabel("true-positive rate (real called real)")
-        axes.set_ylim(0, 1.02)
-        if log:
-            axes.set_xscale("log")
-            axes.set_xlim(_smallest_rate(curves), 1)
-        else:
-            axes.plot([0, 1], [0, 1], color=MUTED, lw=0.7, ls=(0, (2, 3)), zorder=1)
-            axes.set_xlim(-0.02, 1)
-        if curves:
-            _legend(figure, axes, curves, "lower right")
-        if inset and not log and any(_usable(curve) for curve in curves.values()):
-            _add_inset(axes, curves, mark)
-        if not curves:
-            empty_note(axes, "no runs")
+    figure = _figure_for(curves)
+    axes = figure.add_subplot()
+    _draw(axes, curves, legend=True)
+    axes.set_xlabel("false-positive rate (bogus called real)")
+    axes.set_ylabel("true-positive rate (real called real)")
+    axes.set_ylim(0, 1.02)
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.7, ls=(0, (2, 3)), zorder=1)
+    axes.set_xlim(-0.02, 1)
+    if curves:
+        _legend(figure, axes, curves, "lower right")
+    if any(_usable(curve) for curve in curves.values()):
+        _add_inset(axes, curves)
+    if not curves:
+        empty_note(axes, "no runs")
     return figure
 
 
+@house_style
 def tradeoff_figure(curves: Mapping[str, Roc]) -> Figure:
     """Missed-detection rate against false-positive rate, both logarithmic.
 
     Thin lines mark the fixed rates at which the tables quote the other one.
     """
-    with house_style():
-        figure = _figure_for(curves)
-        axes = figure.add_subplot()
-        smallest = _smallest_rate(curves)
-        for index, (name, curve) in enumerate(curves.items()):
-            if _usable(curve):
-                fpr, tpr = _thin(curve)
-                positive = (fpr > 0) & (tpr < 1)
-                axes.plot(
-                    fpr[positive],
-                    1 - tpr[positive],
-                    color=run_color(index),
-                    ls=run_style(index),
-                    label=short(name),
-                )
-        for rate in RATES:
-            axes.axvline(rate, color=MUTED, lw=0.5, ls=(0, (1, 3)), zorder=1)
-            axes.axhline(rate, color=MUTED, lw=0.5, ls=(0, (1, 3)), zorder=1)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(smallest, 1)
-        axes.set_ylim(smallest, 1)
-        if len(curves) <= _MAX_INSIDE:  # the layout does not see that it shrinks the axes
-            axes.set_aspect("equal")
-        axes.set_xlabel("false-positive rate (bogus called real)")
-        axes.set_ylabel("missed-detection rate (real called bogus)")
-        if axes.lines and any(_usable(curve) for curve in curves.values()):
-            _legend(figure, axes, curves, "lower left")
-        else:
-            empty_note(axes, "no run with both classes")
+    figure = _figure_for(curves)
+    axes = figure.add_subplot()
+    smallest = _smallest_rate(curves)
+    for index, (name, curve) in enumerate(curves.items()):
+        if _usable(curve):
+            fpr, tpr = _thin(curve)
+            positive = (fpr > 0) & (tpr < 1)
+            axes.plot(
+                fpr[positive],
+                1 - tpr[positive],
+                color=run_color(index),
+                ls=run_style(index),
+                label=short(name),
+            )
+    for rate in RATES:
+        axes.axvline(rate, color=MUTED, lw=0.5, ls=(0, (1, 3)), zorder=1)
+        axes.axhline(rate, color=MUTED, lw=0.5, ls=(0, (1, 3)), zorder=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(smallest, 1)
+    axes.set_ylim(smallest, 1)
+    if len(curves) <= _MAX_INSIDE:  # the layout does not see that it shrinks the axes
+        axes.set_aspect("equal")
+    axes.set_xlabel("false-positive rate (bogus called real)")
+    axes.set_ylabel("missed-detection rate (real called bogus)")
+    if axes.lines and any(_usable(curve) for curve in curves.values()):
+        _legend(figure, axes, curves, "lower left")
+    else:
+        empty_note(axes, "no run with both classes")
     return figure
 
 
@@ -125,34 +112,25 @@ def _legend(
         axes.legend(loc=place)
 
 
-def _draw(axes: Axes, curves: Mapping[str, Roc], mark: bool, legend: bool) -> None:
+def _draw(axes: Axes, curves: Mapping[str, Roc], legend: bool) -> None:
     for index, (name, curve) in enumerate(curves.items()):
         color = run_color(index)
-        label = f"{short(name)}: AUC {_area(curve)}" if legend else "_"
+        area = f"{curve.area:.3f}" if _usable(curve) else "–"
+        label = f"{short(name)}: AUC {area}" if legend else "_"
         fpr, tpr = _thin(curve) if _usable(curve) else (np.array([]),) * 2
         axes.plot(fpr, tpr, color=color, ls=run_style(index), label=label, zorder=3)
-        if mark and _usable(curve):
-            axes.plot(
-                curve.fpr[curve.chosen],
-                curve.tpr[curve.chosen],
-                marker="o",
-                ms=5,
-                mfc="white",
-                mec=color,
-                mew=1.3,
-                ls="none",
-                zorder=4,
-                label="_",
-            )
-    if legend and mark and curves:
+        if _usable(curve):
+            at = curve.fpr[curve.chosen], curve.tpr[curve.chosen]
+            axes.plot(*at, "o", ms=5, mfc="white", mec=color, mew=1.3, zorder=4, label="_")
+    if legend and curves:
         thresholds = {curve.chosen_threshold for curve in curves.values()}
         same = f"{P_REAL} = {thresholds.pop():g}" if len(thresholds) == 1 else "at the threshold"
         axes.plot([], [], "o", ms=5, mfc="white", mec=MUTED, label=same)
 
 
-def _add_inset(axes: Axes, curves: Mapping[str, Roc], mark: bool) -> None:
+def _add_inset(axes: Axes, curves: Mapping[str, Roc]) -> None:
     inset = axes.inset_axes((0.40, 0.42, 0.56, 0.46))
-    _draw(inset, curves, mark, legend=False)
+    _draw(inset, curves, legend=False)
     size = _corner(curves)
     inset.set_xlim(0, size)
     inset.set_ylim(1 - size, 1)
@@ -175,12 +153,6 @@ def _corner(curves: Mapping[str, Roc]) -> float:
 
 def _usable(curve: Roc) -> bool:
     return not (np.isnan(curve.fpr).any() or np.isnan(curve.tpr).any())
-
-
-def _area(curve: Roc) -> str:
-    if not _usable(curve):
-        return "–"
-    return f"{np.trapezoid(curve.tpr, curve.fpr):.3f}"
 
 
 def _thin(curve: Roc) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 
+from rb.figures.images import name_panel, no_axes, show_image
 from rb.figures.style import INK, PAGE_WIDTH, empty_note, house_style, plain
 
 _LINEAR = 1.0  # the scaled pixels' own range; beyond it the colours go on logarithmically
@@ -44,6 +46,7 @@ def side_by_side(prepared: np.ndarray) -> np.ndarray:
     return np.concatenate(np.moveaxis(np.asarray(prepared), 1, 0), axis=-1)
 
 
+@house_style
 def composites_figure(networks: Mapping[str, Composites]) -> Figure:
     """A column a network, a row a candidate, all in one colour scale.
 
@@ -57,37 +60,36 @@ def composites_figure(networks: Mapping[str, Composites]) -> Figure:
     """
     rows = max((len(c.images) for c in networks.values()), default=0)
     widths = [c.images.shape[2] / c.images.shape[1] for c in networks.values()] or [1.0]
-    with house_style():
-        # The columns share the page as their images' widths do, so that all rows are as high.
-        height = (PAGE_WIDTH - 0.95) / sum(widths)
-        figure = Figure(
-            figsize=(PAGE_WIDTH, 0.35 + max(1, rows) * (height + 0.22)), layout="constrained"
+    # The columns share the page as their images' widths do, so that all rows are as high.
+    height = (PAGE_WIDTH - 0.95) / sum(widths)
+    figure = Figure(
+        figsize=(PAGE_WIDTH, 0.35 + max(1, rows) * (height + 0.22)), layout="constrained"
+    )
+    if not rows:
+        empty_note(figure.add_subplot(), "no stamps")
+        return figure
+    axes = figure.subplots(rows, len(networks), squeeze=False, width_ratios=widths)
+    reach = max(_reach(c.images) for c in networks.values())
+    for column, (name, composites) in enumerate(networks.items()):
+        for row, image in enumerate(composites.images):
+            _panel(axes[row, column], image, reach, composites, row)
+        axes[0, column].annotate(
+            plain(name),
+            (0.5, 1),
+            xytext=(0, 16),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+            weight="bold",
         )
-        if not rows:
-            empty_note(figure.add_subplot(), "no stamps")
-            return figure
-        axes = figure.subplots(rows, len(networks), squeeze=False, width_ratios=widths)
-        reach = max(_reach(c.images) for c in networks.values())
-        for column, (name, composites) in enumerate(networks.items()):
-            for row, image in enumerate(composites.images):
-                _panel(axes[row, column], image, reach, composites, row)
-            axes[0, column].annotate(
-                plain(name),
-                (0.5, 1),
-                xytext=(0, 16),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="center",
-                fontsize=8.5,
-                weight="bold",
-            )
-        bar = figure.colorbar(axes[0, 0].images[0], ax=axes, fraction=0.02, pad=0.01, aspect=45)
-        ticks = [t for t in (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100) if abs(t) <= reach]
-        bar.set_ticks(ticks, labels=[f"{t:g}".replace("-", "−") for t in ticks])
-        bar.ax.minorticks_off()
-        bar.ax.tick_params(labelsize=7, length=2, direction="out", left=False)
-        bar.set_label("scaled pixel value", fontsize=7.5)
-        bar.outline.set_linewidth(0.4)
+    bar = figure.colorbar(axes[0, 0].images[0], ax=axes, fraction=0.02, pad=0.01, aspect=45)
+    ticks = [t for t in (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100) if abs(t) <= reach]
+    bar.set_ticks(ticks, labels=[f"{t:g}".replace("-", "−") for t in ticks])
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=7, length=2, direction="out", left=False)
+    bar.set_label("scaled pixel value", fontsize=7.5)
+    bar.outline.set_linewidth(0.4)
     return figure
 
 
@@ -96,19 +98,9 @@ def _reach(images: np.ndarray) -> float:
 
 
 def _panel(axes: Axes, image: np.ndarray, reach: float, composites: Composites, row: int) -> None:
-    from matplotlib import colormaps
-    from matplotlib.colors import AsinhNorm
-
-    axes.imshow(
-        image,
-        cmap=colormaps["PRGn"],
-        norm=AsinhNorm(linear_width=_LINEAR, vmin=-reach, vmax=reach),
-        origin="lower",
-        interpolation="nearest",
-    )
-    axes.grid(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    scale = AsinhNorm(linear_width=_LINEAR, vmin=-reach, vmax=reach)
+    show_image(axes, image, "PRGn", scale)
+    no_axes(axes)
     axes.set_title(
         plain(composites.titles[row]),
         fontsize=7,
@@ -120,11 +112,4 @@ def _panel(axes: Axes, image: np.ndarray, reach: float, composites: Composites, 
         if k:
             axes.axvline(k * width - 0.5, color=INK, lw=0.6)
         if row == 0:
-            axes.text(
-                k * width + 1.5,
-                image.shape[0] - 3,
-                channel,
-                fontsize=6.5,
-                va="top",
-                bbox={"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 1},
-            )
+            name_panel(axes, k * width + 1.5, image.shape[0] - 3, channel)

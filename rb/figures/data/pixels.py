@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from rb.figures.data.stamps import CHANNELS
 from rb.figures.data.triplets import SHOWN
+from rb.figures.images import name_panel
 from rb.figures.style import (
     INK,
     MUTED,
@@ -26,6 +26,7 @@ from rb.figures.style import (
     new_figure,
     plain,
 )
+from rb.stamps.layout import CHANNELS
 
 COLORS = {"srch": VALIDATION_COLOR, "tmpl": TRAIN_COLOR, "diff": "#4D4D4D"}
 """Purple search, green template, grey difference, as in the paper."""
@@ -40,6 +41,7 @@ def three_sigma_interval(values: np.ndarray) -> tuple[float, float]:
     return mean - 3 * std, mean + 3 * std
 
 
+@house_style
 def histograms_figure(stamps: np.ndarray, titles: Sequence[str], bins: int = 60) -> Figure:
     """Histograms of the pixel values, a row a candidate, over their full range.
 
@@ -56,28 +58,18 @@ def histograms_figure(stamps: np.ndarray, titles: Sequence[str], bins: int = 60)
         Bins of a histogram.
     """
     rows = len(stamps)
-    with house_style():
-        figure = new_figure(PAGE_WIDTH, 0.4 + 1.15 * max(1, rows))
-        axes = figure.subplots(max(1, rows), len(SHOWN), squeeze=False)
-        for row, stamp in enumerate(stamps):
-            for panel, name in zip(axes[row], SHOWN, strict=True):
-                _histogram(panel, _finite(stamp[CHANNELS.index(name)]), COLORS[name], bins)
-                panel.text(
-                    0.97,
-                    0.86,
-                    name,
-                    transform=panel.transAxes,
-                    ha="right",
-                    va="top",
-                    fontsize=7,
-                    bbox={"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 1},
-                )
-            axes[row, 0].set_ylabel("pixels")
-            axes[row, 0].set_title(plain(titles[row]), loc="left", fontsize=7, pad=3)
-        for panel in axes[-1]:
-            panel.set_xlabel("pixel value")
-        if not rows:
-            empty_note(axes[0, 0], "no stamps")
+    figure = new_figure(PAGE_WIDTH, 0.4 + 1.15 * max(1, rows))
+    axes = figure.subplots(max(1, rows), len(SHOWN), squeeze=False)
+    for row, stamp in enumerate(stamps):
+        for panel, name in zip(axes[row], SHOWN, strict=True):
+            _histogram(panel, _finite(stamp[CHANNELS.index(name)]), COLORS[name], bins)
+            name_panel(panel, 0.97, 0.86, name, transform=panel.transAxes, ha="right")
+        axes[row, 0].set_ylabel("pixels")
+        axes[row, 0].set_title(plain(titles[row]), loc="left", fontsize=7, pad=3)
+    for panel in axes[-1]:
+        panel.set_xlabel("pixel value")
+    if not rows:
+        empty_note(axes[0, 0], "no stamps")
     return figure
 
 
@@ -97,6 +89,7 @@ def _histogram(panel: Axes, values: np.ndarray, color: str, bins: int) -> None:
     panel.locator_params(axis="x", nbins=5)
 
 
+@house_style
 def raw_violins_figure(stamps: np.ndarray, titles: Sequence[str]) -> Figure:
     """Search (left halves) and template (right halves) within mean ± 3σ, unscaled.
 
@@ -111,29 +104,29 @@ def raw_violins_figure(stamps: np.ndarray, titles: Sequence[str]) -> Figure:
         n texts over the violins.
     """
     columns = max(1, len(stamps))
-    with house_style():
-        figure = new_figure(PAGE_WIDTH, 2.5)
-        axes = figure.subplots(1, columns, squeeze=False)[0]
-        for panel, stamp, title in zip(axes, stamps, titles, strict=False):
-            for name, side in (("srch", -1), ("tmpl", 1)):
-                values = _finite(stamp[CHANNELS.index(name)])
-                if values.size:
-                    low, high = three_sigma_interval(values)
-                    values = values[(values >= low) & (values <= high)]
-                _half(panel, 0.0, values, side, COLORS[name])
-            panel.set_xlim(-0.55, 0.55)
-            panel.set_xticks([])
-            panel.set_title(plain(title), fontsize=7)
-            panel.tick_params(labelsize=6.5)
-            panel.locator_params(axis="y", nbins=6)
-        axes[0].set_ylabel("pixel value within mean ± 3σ")
-        if len(stamps):
-            _legend(axes[-1])
-        else:
-            empty_note(axes[0], "no stamps")
+    figure = new_figure(PAGE_WIDTH, 2.5)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for panel, stamp, title in zip(axes, stamps, titles, strict=False):
+        for name, side in (("srch", -1), ("tmpl", 1)):
+            values = _finite(stamp[CHANNELS.index(name)])
+            if values.size:
+                low, high = three_sigma_interval(values)
+                values = values[(values >= low) & (values <= high)]
+            _half(panel, 0.0, values, side, COLORS[name])
+        panel.set_xlim(-0.55, 0.55)
+        panel.set_xticks([])
+        panel.set_title(plain(title), fontsize=7)
+        panel.tick_params(labelsize=6.5)
+        panel.locator_params(axis="y", nbins=6)
+    axes[0].set_ylabel("pixel value within mean ± 3σ")
+    if len(stamps):
+        _legend(axes[-1])
+    else:
+        empty_note(axes[0], "no stamps")
     return figure
 
 
+@house_style
 def scaled_violins_figure(scaled: np.ndarray, titles: Sequence[str]) -> Figure:
     """Search (left halves) and template (right halves) after scaling, all pixels.
 
@@ -147,30 +140,29 @@ def scaled_violins_figure(scaled: np.ndarray, titles: Sequence[str]) -> Figure:
     titles
         n texts below the violins.
     """
-    with house_style():
-        figure = new_figure(PAGE_WIDTH, 2.7)
-        axes = figure.add_subplot()
-        axes.set_yscale("asinh", linear_width=_SCALED_CORE)
-        for limit in (0, 1):
-            axes.axhline(limit, color=INK, lw=0.8, ls="--", zorder=1)
-        for index, pair in enumerate(scaled):
-            for image, name, side in zip(pair, ("srch", "tmpl"), (-1, 1), strict=True):
-                _half(axes, float(index), _finite(image), side, COLORS[name], _SCALED_CORE)
-        if len(scaled):
-            largest = float(np.nanmax(np.abs(scaled), initial=1.0))
-            ticks = [t for t in (-30, -10, -3, -1, 0, 0.5, 1, 3, 10, 30, 100) if abs(t) < largest]
-            lowest = float(np.nanmin(scaled, initial=0.0))
-            ticks = [t for t in ticks if t >= min(lowest, 0)]
-            axes.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
-            axes.minorticks_off()
-            axes.set_xticks(range(len(scaled)), [plain(t) for t in titles], fontsize=7)
-            axes.set_xlim(-0.6, len(scaled) - 0.4)
-            _legend(axes)
-        else:
-            empty_note(axes, "no stamps")
-        axes.grid(False, axis="x")
-        axes.tick_params(axis="x", length=0)
-        axes.set_ylabel("scaled pixel value")
+    figure = new_figure(PAGE_WIDTH, 2.7)
+    axes = figure.add_subplot()
+    axes.set_yscale("asinh", linear_width=_SCALED_CORE)
+    for limit in (0, 1):
+        axes.axhline(limit, color=INK, lw=0.8, ls="--", zorder=1)
+    for index, pair in enumerate(scaled):
+        for image, name, side in zip(pair, ("srch", "tmpl"), (-1, 1), strict=True):
+            _half(axes, float(index), _finite(image), side, COLORS[name], _SCALED_CORE)
+    if len(scaled):
+        largest = float(np.nanmax(np.abs(scaled), initial=1.0))
+        ticks = [t for t in (-30, -10, -3, -1, 0, 0.5, 1, 3, 10, 30, 100) if abs(t) < largest]
+        lowest = float(np.nanmin(scaled, initial=0.0))
+        ticks = [t for t in ticks if t >= min(lowest, 0)]
+        axes.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
+        axes.minorticks_off()
+        axes.set_xticks(range(len(scaled)), [plain(t) for t in titles], fontsize=7)
+        axes.set_xlim(-0.6, len(scaled) - 0.4)
+        _legend(axes)
+    else:
+        empty_note(axes, "no stamps")
+    axes.grid(False, axis="x")
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylabel("scaled pixel value")
     return figure
 
 

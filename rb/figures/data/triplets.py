@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from rb.figures.data.stamps import CHANNELS
-from rb.figures.limits import diff_limits, grey_limits, same_sky, unmasked
+from rb.figures.images import EMPTY, grey_scale, no_axes, show_diff, show_grey
+from rb.figures.limits import same_sky, unmasked
 from rb.figures.style import INK, MUTED, PAGE_WIDTH, empty_note, house_style, plain
+from rb.stamps.layout import CHANNELS
 
 SHOWN = ("tmpl", "srch", "diff")
 """From left to right, as in the paper's Figures 1 and 2."""
@@ -20,9 +20,9 @@ SHOWN = ("tmpl", "srch", "diff")
 _COLUMNS = 2
 _MARGIN, _BETWEEN = 0.1, 0.05  # inches between triplets, between panels
 _HEADING, _BELOW = 0.36, 0.27  # inches for the texts above a panel, for the colour bar below
-_NAN_COLOR = "#F2C14E"  # stands out of grey and of blue-red
 
 
+@house_style
 def triplets_figure(
     stamps: np.ndarray, titles: Sequence[str], colors: Sequence[str] | None = None
 ) -> Figure:
@@ -49,23 +49,22 @@ def triplets_figure(
     width = (PAGE_WIDTH - (_COLUMNS + 1) * _MARGIN) / _COLUMNS
     row_height = _HEADING + _side(width) + _BELOW
     page = columns * (width + _MARGIN) + _MARGIN
-    with house_style():
-        figure = Figure(figsize=(page, rows * row_height))
-        for index, stamp in enumerate(stamps):
-            row, column = divmod(index, columns)
-            corner = (_MARGIN + column * (width + _MARGIN), (rows - row) * row_height)
-            figure.text(
-                (corner[0] + width / 2) / page,
-                (corner[1] - 0.05) / (rows * row_height),
-                plain(titles[index]),
-                ha="center",
-                va="top",
-                fontsize=8,
-                color=colors[index] if colors else INK,
-            )
-            _triplet(figure, corner, width, unmasked(stamp))
-        if n == 0:
-            empty_note(figure.add_subplot(), "no stamps")
+    figure = Figure(figsize=(page, rows * row_height))
+    for index, stamp in enumerate(stamps):
+        row, column = divmod(index, columns)
+        corner = (_MARGIN + column * (width + _MARGIN), (rows - row) * row_height)
+        figure.text(
+            (corner[0] + width / 2) / page,
+            (corner[1] - 0.05) / (rows * row_height),
+            plain(titles[index]),
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=colors[index] if colors else INK,
+        )
+        _triplet(figure, corner, width, unmasked(stamp))
+    if n == 0:
+        empty_note(figure.add_subplot(), "no stamps")
     return figure
 
 
@@ -88,18 +87,18 @@ def _triplet(figure: Figure, corner: tuple[float, float], width: float, stamp: n
     left = [corner[0], corner[0] + side + _BETWEEN, corner[0] + width - side]
     images = {name: stamp[CHANNELS.index(name)] for name in SHOWN}
     pair = [images["tmpl"], images["srch"]]
-    common = _grey(np.stack(pair)) if same_sky(pair) else None
+    common = grey_scale(np.stack(pair)) if same_sky(pair) else None
     panels = []
     for x, name in zip(left, SHOWN, strict=True):
         panel = _axes(figure, x, bottom, side, side)
-        panel.set_xticks([])
-        panel.set_yticks([])
+        no_axes(panel)
         panel.set_title(name, fontsize=7, pad=2)
-        panel.grid(False)
-        if name == "diff":
-            _show(panel, images[name], "RdBu_r", Normalize(*diff_limits(images[name])))
+        if not np.isfinite(images[name]).any():
+            _missing(panel, images[name])
+        elif name == "diff":
+            show_diff(panel, images[name])
         else:
-            _show(panel, images[name], "gray", common or _grey(images[name]))
+            show_grey(panel, images[name], common or grey_scale(images[name]))
         panels.append(panel)
     bars = [([p], x, side) for p, x in zip(panels, left, strict=True)]
     if common is not None:
@@ -110,32 +109,12 @@ def _triplet(figure: Figure, corner: tuple[float, float], width: float, stamp: n
             _bar(figure, shown[0], _axes(figure, x, bottom - 0.09, length, 0.05))
 
 
-def _grey(images: np.ndarray) -> Normalize:
-    from astropy.visualization import AsinhStretch, ImageNormalize
-
-    low, high = grey_limits(images)
-    return ImageNormalize(vmin=low, vmax=high, stretch=AsinhStretch(0.15), clip=False)
-
-
-def _show(panel: Axes, image: np.ndarray, colormap: str, norm: Normalize) -> None:
-    from matplotlib import colormaps
-
-    if not np.isfinite(image).any():
-        panel.set_facecolor("#F4F4F4")
-        panel.set_xlim(0, image.shape[1])
-        panel.set_ylim(0, image.shape[0])
-        panel.set_aspect("equal")
-        panel.text(
-            0.5, 0.5, "missing", transform=panel.transAxes, ha="center", fontsize=7, color=MUTED
-        )
-        return
-    panel.imshow(
-        np.ma.masked_invalid(image),
-        cmap=colormaps[colormap].with_extremes(bad=_NAN_COLOR),
-        norm=norm,
-        origin="lower",
-        interpolation="nearest",
-    )
+def _missing(panel: Axes, image: np.ndarray) -> None:
+    panel.set_facecolor(EMPTY)
+    panel.set_xlim(0, image.shape[1])
+    panel.set_ylim(0, image.shape[0])
+    panel.set_aspect("equal")
+    panel.text(0.5, 0.5, "missing", transform=panel.transAxes, ha="center", fontsize=7, color=MUTED)
 
 
 def _bar(figure: Figure, panel: Axes, place: Axes) -> None:

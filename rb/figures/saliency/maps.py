@@ -9,11 +9,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from rb.figures.data.stamps import CHANNELS
+from rb.figures.images import (
+    frame_panels,
+    grey_scale,
+    name_panel,
+    normalised,
+    show_grey,
+    show_image,
+)
 from rb.figures.limits import grey_limits, sky, unmasked
 from rb.figures.style import INK, MUTED, PAGE_WIDTH, empty_note, house_style, plain
+from rb.stamps.layout import CHANNELS
 
 MAP_COLORS = "Greens"
 """White to green, as in the paper."""
@@ -22,10 +29,10 @@ _MARGIN, _BETWEEN = 0.08, 0.16  # inches at the sides, between stamps and maps
 _TITLE, _BELOW, _FOOT = 0.24, 0.14, 0.36  # inches above and below a row, below the page
 _GAP = 2  # pixels between the panels of a block
 _SIDE = (PAGE_WIDTH - 2 * _MARGIN - _BETWEEN) / 6  # inches a panel: three and three on a page
-_NAN_COLOR = "#F2C14E"  # stands out of grey and of green
 _CONTOUR_LEVELS = np.array([5.0, 25.0, 125.0])  # in units of the smoothed sky's noise
 
 
+@house_style
 def saliency_page(
     stamps: np.ndarray,
     maps: np.ndarray,
@@ -69,62 +76,41 @@ def saliency_page(
     row_height = _TITLE + down + _BELOW
     heading = 0.28 if title else 0.0
     total = heading + max(n, 1) * row_height + _FOOT
-    with house_style():
-        figure = Figure(figsize=(page, total))
-        if title:
+    figure = Figure(figsize=(page, total))
+    if title:
+        figure.text(
+            _MARGIN / page, 1 - 0.06 / total, plain(title), va="top", fontsize=9.5, weight="bold"
+        )
+    if n == 0:
+        empty_note(figure.add_subplot(), "no stamps")
+        return figure
+    for index in range(n):
+        bottom = total - heading - (index + 1) * row_height + _BELOW
+        axes = [
+            figure.add_axes((left / page, bottom / total, block / page, down / total))
+            for left in (_MARGIN, _MARGIN + block + _BETWEEN)
+        ]
+        images = [unmasked(stamps[index, CHANNELS.index(name)]) for name in channels]
+        _images(axes[0], images, channels, name_them=index == 0)
+        shown = _maps(axes[1], maps[index])
+        if contours:
+            for position, image in enumerate(images):
+                _contours(axes[1], image, position * (width + _GAP))
+        if titles is not None:
             figure.text(
                 _MARGIN / page,
-                1 - 0.06 / total,
-                plain(title),
-                va="top",
-                fontsize=9.5,
-                weight="bold",
+                (bottom + down + 0.05) / total,
+                plain(titles[index]),
+                fontsize=7.5,
+                color=colors[index] if colors is not None else INK,
             )
-        if n == 0:
-            empty_note(figure.add_subplot(), "no stamps")
-            return figure
-        for index in range(n):
-            bottom = total - heading - (index + 1) * row_height + _BELOW
-            axes = [
-                figure.add_axes((left / page, bottom / total, block / page, down / total))
-                for left in (_MARGIN, _MARGIN + block + _BETWEEN)
-            ]
-            images = [unmasked(stamps[index, CHANNELS.index(name)]) for name in channels]
-            _images(axes[0], images, channels, name_them=index == 0)
-            shown = _maps(axes[1], maps[index])
-            if contours:
-                for position, image in enumerate(images):
-                    _contours(axes[1], image, position * (width + _GAP))
-            if titles is not None:
-                figure.text(
-                    _MARGIN / page,
-                    (bottom + down + 0.05) / total,
-                    plain(titles[index]),
-                    fontsize=7.5,
-                    color=colors[index] if colors is not None else INK,
-                )
-        _importance_bar(figure, shown, (_MARGIN + block + _BETWEEN, 0.25, block), page, total)
+    _importance_bar(figure, shown, (_MARGIN + block + _BETWEEN, 0.25, block), page, total)
     return figure
-
-
-def _block(axes: Axes, n: int, height: int, width: int) -> None:
-    """Frames around the panels of a block, and no axes."""
-    for position in range(n):
-        left = position * (width + _GAP)
-        axes.add_patch(
-            Rectangle((left, 0), width, height, fill=False, ec="#555555", lw=0.5, zorder=3)
-        )
-    axes.set_xlim(-0.5, n * (width + _GAP) - _GAP + 0.5)
-    axes.set_ylim(-0.5, height + 0.5)
-    axes.set_axis_off()
 
 
 def _images(
     axes: Axes, images: Sequence[np.ndarray], channels: Sequence[str], name_them: bool
 ) -> None:
-    from astropy.visualization import AsinhStretch, ImageNormalize
-    from matplotlib import colormaps
-
     height, width = images[0].shape
     for position, (image, channel) in enumerate(zip(images, channels, strict=True)):
         left = position * (width + _GAP)
@@ -134,28 +120,13 @@ def _images(
                 left + width / 2, height / 2, f"no {channel}", color=MUTED, fontsize=7, **middle
             )
             continue
-        low, high = grey_limits(image)
-        axes.imshow(
-            np.ma.masked_invalid(image),
-            cmap=colormaps["gray"].with_extremes(bad=_NAN_COLOR),
-            norm=ImageNormalize(vmin=low, vmax=high, stretch=AsinhStretch(0.15), clip=True),
-            origin="lower",
-            interpolation="nearest",
-            extent=(left, left + width, 0, height),
-        )
-        limits = f"{_number(low)} … {_number(high)}"
+        show_grey(axes, image, grey_scale(image), left)
+        limits = " … ".join(map(_number, grey_limits(image)))
         axes.text(left + width / 2, -1.5, limits, va="top", fontsize=5.5, color=MUTED, **middle)
         if name_them:
-            axes.text(
-                left + 1.5,
-                height - 2,
-                channel,
-                fontsize=6.5,
-                va="top",
-                bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1},
-                zorder=4,
-            )
-    _block(axes, len(images), height, width)
+            name_panel(axes, left + 1.5, height - 2, channel)
+    frame_panels(axes, len(images), height, width, _GAP)
+    axes.set_axis_off()
 
 
 def _maps(axes: Axes, maps: np.ndarray) -> Any:
@@ -164,26 +135,13 @@ def _maps(axes: Axes, maps: np.ndarray) -> Any:
     height, width = maps.shape[-2:]
     for position, panel in enumerate(values):
         left = position * (width + _GAP)
-        shown = axes.imshow(
-            panel,
-            cmap=MAP_COLORS,
-            norm=Normalize(0, 1),
-            origin="lower",
-            interpolation="nearest",
-            extent=(left, left + width, 0, height),
-        )
+        shown = show_image(axes, panel, MAP_COLORS, Normalize(0, 1), left)
     if not values.any():
         middle = (len(maps) * (width + _GAP) - _GAP) / 2
         axes.text(middle, height / 2, "zero everywhere", ha="center", color=MUTED, fontsize=7)
-    _block(axes, len(maps), height, width)
+    frame_panels(axes, len(maps), height, width, _GAP)
+    axes.set_axis_off()
     return shown
-
-
-def normalised(maps: np.ndarray) -> np.ndarray:
-    """Absolute values of one candidate's maps (C, height, width), the largest being 1."""
-    values = np.abs(np.nan_to_num(np.asarray(maps, dtype=np.float64)))
-    top = values.max()
-    return values / top if top > 0 else values
 
 
 def _contours(axes: Axes, image: np.ndarray, left: int) -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rb.figures.style import (
     COLUMN_WIDTH,
     INK,
+    MARKERS,
     MUTED,
     PAGE_WIDTH,
     empty_note,
@@ -25,7 +26,6 @@ _BINS = np.linspace(0, 1, 41).tolist()
 # As in the paper's Figures 5, 10 and 11: right in blue, wrong in orange, darker for truly real.
 _COLORS = {"TP": "#2B6CA8", "TN": "#A9CBE8", "FN": "#C2570C", "FP": "#F7BE7C"}
 _PAIRS = (("TN", "TP"), ("FP", "FN"))
-_MARKERS = ("o", "s", "^", "D", "v")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class RunShares:
     shares: np.ndarray
 
 
+@house_style
 def share_distribution_figure(runs: Mapping[str, RunShares]) -> Figure:
     """Histograms of each panel's share: a row a panel, right and wrong calls apart.
 
@@ -60,31 +61,30 @@ def share_distribution_figure(runs: Mapping[str, RunShares]) -> Figure:
     """
     everything = list(dict.fromkeys(c for run in runs.values() for c in run.channels))
     rows, columns = max(1, len(everything)), 2 * max(1, len(runs))
-    with house_style():
-        width = COLUMN_WIDTH if columns == 2 else PAGE_WIDTH * columns / 4
-        figure = new_figure(width, 0.55 + 1.15 * rows)
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
-        for number, (name, run) in enumerate(runs.items()):
-            for row, channel in enumerate(everything):
-                for side, pair in enumerate(_PAIRS):
-                    axes = grid[row, 2 * number + side]
-                    if channel not in run.channels:
-                        axes.set_axis_off()
-                        continue
-                    column = list(run.channels).index(channel)
-                    _histograms(axes, run, column, pair, head=column == 0)
-                    if side == 0:
-                        axes.set_ylabel(f"$I_\\mathrm{{{channel}}}$: stamps", labelpad=2)
-                    if row == rows - 1:
-                        axes.set_xlabel("share of the map", labelpad=1)
-            top = grid[rows - len(run.channels), 2 * number]
-            top.set_title(short(name, 20), loc="left", fontsize=8, weight="bold")
-            for side in (0, 1):
-                grid[rows - len(run.channels), 2 * number + side].legend(
-                    loc="upper right", fontsize=6.5, handlelength=1, borderpad=0.2
-                )
-        if not runs:
-            empty_note(grid[0, 0], "no runs")
+    width = COLUMN_WIDTH if columns == 2 else PAGE_WIDTH * columns / 4
+    figure = new_figure(width, 0.55 + 1.15 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for number, (name, run) in enumerate(runs.items()):
+        for row, channel in enumerate(everything):
+            for side, pair in enumerate(_PAIRS):
+                axes = grid[row, 2 * number + side]
+                if channel not in run.channels:
+                    axes.set_axis_off()
+                    continue
+                column = list(run.channels).index(channel)
+                _histograms(axes, run, column, pair, head=column == 0)
+                if side == 0:
+                    axes.set_ylabel(f"$I_\\mathrm{{{channel}}}$: stamps", labelpad=2)
+                if row == rows - 1:
+                    axes.set_xlabel("share of the map", labelpad=1)
+        top = grid[rows - len(run.channels), 2 * number]
+        top.set_title(short(name, 20), loc="left", fontsize=8, weight="bold")
+        for side in (0, 1):
+            grid[rows - len(run.channels), 2 * number + side].legend(
+                loc="upper right", fontsize=6.5, handlelength=1, borderpad=0.2
+            )
+    if not runs:
+        empty_note(grid[0, 0], "no runs")
     return figure
 
 
@@ -112,6 +112,7 @@ def _histograms(axes: Axes, run: RunShares, column: int, pair: Sequence[str], he
     axes.grid(axis="x", visible=False)
 
 
+@house_style
 def method_share_figure(
     shares: Mapping[str, Mapping[str, tuple[float, float, float]]], channels: Sequence[str]
 ) -> Figure:
@@ -124,32 +125,31 @@ def method_share_figure(
     channels
         The panels.
     """
-    with house_style():
-        figure = new_figure(COLUMN_WIDTH, 2.5)
-        axes = figure.add_subplot()
-        for index, channel in enumerate(channels):
-            for place, by_panel in enumerate(shares.values()):
-                mean, low, high = by_panel[channel]
-                axes.errorbar(
-                    place + 0.16 * (index - (len(channels) - 1) / 2),
-                    mean,
-                    [[max(0.0, mean - low)], [max(0.0, high - mean)]],
-                    fmt=_MARKERS[index],
-                    color=run_color(index),
-                    ms=4.5,
-                    capsize=2,
-                    lw=1,
-                    label=channel if place == 0 else None,
-                )
-        axes.axhline(1 / max(1, len(channels)), color=MUTED, lw=0.7, ls=":")
-        names = [name.replace("_", "\n") for name in shares]
-        axes.set_xticks(range(len(names)), names)
-        axes.set_xlim(-0.5, max(1, len(names)) - 0.5)
-        axes.set_ylim(0, 1.02)
-        axes.set_ylabel("mean share of the map")
-        axes.grid(axis="x", visible=False)
-        if shares:
-            figure.legend(ncols=len(channels), loc="outside upper center", fontsize=7)
-        else:
-            empty_note(axes, "no methods")
+    figure = new_figure(COLUMN_WIDTH, 2.5)
+    axes = figure.add_subplot()
+    for index, channel in enumerate(channels):
+        for place, by_panel in enumerate(shares.values()):
+            mean, low, high = by_panel[channel]
+            axes.errorbar(
+                place + 0.16 * (index - (len(channels) - 1) / 2),
+                mean,
+                [[max(0.0, mean - low)], [max(0.0, high - mean)]],
+                fmt=MARKERS[index],
+                color=run_color(index),
+                ms=4.5,
+                capsize=2,
+                lw=1,
+                label=channel if place == 0 else None,
+            )
+    axes.axhline(1 / max(1, len(channels)), color=MUTED, lw=0.7, ls=":")
+    names = [name.replace("_", "\n") for name in shares]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, max(1, len(names)) - 0.5)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("mean share of the map")
+    axes.grid(axis="x", visible=False)
+    if shares:
+        figure.legend(ncols=len(channels), loc="outside upper center", fontsize=7)
+    else:
+        empty_note(axes, "no methods")
     return figure

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from rb.figures.classification.confusion import quadrant_axes
 from rb.figures.style import (
     COLUMN_WIDTH,
     INK,
@@ -16,7 +17,7 @@ from rb.figures.style import (
     empty_note,
     house_style,
     new_figure,
-    short,
+    percent,
 )
 
 Wins = Mapping[str, Mapping[str, int]]
@@ -25,15 +26,13 @@ Wins = Mapping[str, Mapping[str, int]]
 _PLACES = {"TP": (0, 0), "FN": (1, 0), "FP": (0, 1), "TN": (1, 1)}
 _RIGHT = ("TP", "TN")
 # Right in blue, wrong in orange, as in the confusion matrix; a shade a panel.
-_SHADES = {
-    True: ("#2B6CA8", "#7FB2DA", "#CFE3F3"),
-    False: ("#B3570F", "#EE9B4E", "#FBDDB5"),
-}
+_SHADES = {True: ("#2B6CA8", "#7FB2DA", "#CFE3F3"), False: ("#B3570F", "#EE9B4E", "#FBDDB5")}
 _TEXT = ("white", "#1A1A1A", "#1A1A1A")
 _PALE = {True: "#EFF5FB", False: "#FDF4E8"}
 _BAR = (0.21, 0.46)  # where a bar begins in its field, and the length of 100 %
 
 
+@house_style
 def winners_figure(
     wins: Mapping[str, Wins], published: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> Figure:
@@ -46,16 +45,16 @@ def winners_figure(
     published
         By run: percentages by quadrant and panel, shown as diamonds; runs may be missing.
     """
-    with house_style():
-        figure, panels = _matrices(wins, height=2.75)
-        for axes, (name, run) in zip(panels, wins.items(), strict=False):
-            for quadrant, (x, y) in _PLACES.items():
-                _bars(axes, quadrant, run.get(quadrant, {}), published.get(name, {}), x, y)
-            if name in published:
-                axes.text(1, 2.24, "◆ paper, Figure 10 (DES)", ha="center", fontsize=7, color=MUTED)
+    figure, panels = _matrices(wins)
+    for axes, (name, run) in zip(panels, wins.items(), strict=False):
+        for quadrant, (x, y) in _PLACES.items():
+            _bars(axes, quadrant, run.get(quadrant, {}), published.get(name, {}), x, y)
+        if name in published:
+            axes.text(1, 2.24, "◆ paper, Figure 10 (DES)", ha="center", fontsize=7, color=MUTED)
     return figure
 
 
+@house_style
 def treemap_figure(wins: Mapping[str, Wins]) -> Figure:
     """The same shares as areas: each field of the matrix is divided among its panels.
 
@@ -64,37 +63,25 @@ def treemap_figure(wins: Mapping[str, Wins]) -> Figure:
     wins
         By run: stamps by quadrant and panel.
     """
-    with house_style():
-        figure, panels = _matrices(wins, height=2.75)
-        for axes, (_, run) in zip(panels, wins.items(), strict=False):
-            for quadrant, (x, y) in _PLACES.items():
-                _areas(axes, quadrant, run.get(quadrant, {}), x, y)
+    figure, panels = _matrices(wins)
+    for axes, (_, run) in zip(panels, wins.items(), strict=False):
+        for quadrant, (x, y) in _PLACES.items():
+            _areas(axes, quadrant, run.get(quadrant, {}), x, y)
     return figure
 
 
-def _matrices(wins: Mapping[str, Wins], height: float) -> tuple[Figure, Sequence[Axes]]:
+def _matrices(wins: Mapping[str, Wins], height: float = 2.75) -> tuple[Figure, Sequence[Axes]]:
     columns = 2 if len(wins) > 1 else 1
     rows = max(1, -(-len(wins) // columns))
     figure = new_figure(PAGE_WIDTH if columns > 1 else COLUMN_WIDTH, height * rows)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for index, axes in enumerate(panels):
-        axes.set_axis_off() if index >= len(wins) else _frame(axes, list(wins)[index])
+    for axes, name in zip(panels, wins, strict=False):
+        quadrant_axes(axes, name, ("called real", "called bogus"), ("real", "bogus"))
+    for axes in panels[len(wins) :]:
+        axes.set_axis_off()
     if not wins:
         empty_note(panels[0], "no runs")
     return figure, panels
-
-
-def _frame(axes: Axes, name: str) -> None:
-    axes.set_xlim(0, 2)
-    axes.set_ylim(2, 0)
-    axes.grid(False)
-    axes.set_xticks([0.5, 1.5], ["called real", "called bogus"])
-    axes.set_yticks([0.5, 1.5], ["real", "bogus"], rotation=90)
-    for tick in axes.get_yticklabels():
-        tick.set_verticalalignment("center")
-    axes.tick_params(length=0, labelsize=8)
-    axes.spines[:].set_visible(False)
-    axes.set_title(short(name, 38))
 
 
 def _head(axes: Axes, quadrant: str, total: int, x: float, y: float) -> None:
@@ -194,9 +181,3 @@ def _area(
         fontsize=7,
         color=_TEXT[shade],
     )
-
-
-def percent(count: int, total: int) -> str:
-    """Whole percents as in the paper, a decimal where rounding would say 0 or 100."""
-    share = 100 * count / total
-    return f"{share:.0f}" if count in (0, total) or 1 <= share <= 99 else f"{share:.1f}"

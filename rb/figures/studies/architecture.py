@@ -24,9 +24,8 @@ _OFFSET = 2.2  # px of the image between two sheets
 _GAP = 34.0  # px between two layers
 
 
-def architecture_figure(
-    networks: Mapping[str, tuple[Sequence[int], Sequence[Layer]]],
-) -> Figure:
+@house_style
+def architecture_figure(networks: Mapping[str, tuple[Sequence[int], Sequence[Layer]]]) -> Figure:
     """A row a network: what goes in, what each layer makes of it, what comes out.
 
     Images are drawn to scale, with more sheets for more filters; dense layers as bars.
@@ -38,12 +37,11 @@ def architecture_figure(
         By name: shape of the input (channels, height, width) and the layers that
         `rb.models.describe.describe` lists.
     """
-    with house_style():
-        figure = new_figure(PAGE_WIDTH, 1.6 * len(networks))
-        axes = figure.subplots(len(networks), 1, squeeze=False)[:, 0]
-        for one, (name, (shape, layers)) in zip(axes, networks.items(), strict=True):
-            _draw(one, tuple(shape), layers)
-            one.set_title(short(name, 80), loc="left")
+    figure = new_figure(PAGE_WIDTH, 1.6 * len(networks))
+    axes = figure.subplots(len(networks), 1, squeeze=False)[:, 0]
+    for one, (name, (shape, layers)) in zip(axes, networks.items(), strict=True):
+        _draw(one, tuple(shape), layers)
+        one.set_title(short(name, 80), loc="left")
     return figure
 
 
@@ -67,9 +65,9 @@ def _draw(axes: Axes, shape: tuple[int, ...], layers: Sequence[Layer]) -> None:
             axes.text(middle, -36, text, ha="center", va="top", fontsize=5.6, color=INK)
             notes = []
             x += gap
-            kind = row.kind if row.kind in _FILL else "convolutions"
+            fill = row.kind if row.kind in _FILL else "convolutions"
             if len(row.output) == 3:
-                x = _image(axes, x, row.output, kind, _sheets(row.output[0], most))
+                x = _image(axes, x, row.output, fill, _sheets(row.output[0], most))
             else:
                 x = _bar(axes, x, row.output[0])
     axes.set_xlim(-4, x + 6)
@@ -99,7 +97,7 @@ def _sheets(channels: int, most: int) -> int:
     return max(2, round(1 + (_STACKED - 1) * math.log(channels) / math.log(max(most, 2))))
 
 
-def _image(axes: Axes, x: float, shape: tuple[int, ...], kind: str, sheets: int) -> float:
+def _image(axes: Axes, x: float, shape: tuple[int, ...], fill: str, sheets: int) -> float:
     channels, height, width = shape
     drawn_width, drawn_height = max(width, 3), max(height, 3)
     depth = _OFFSET * (sheets - 1)
@@ -110,7 +108,7 @@ def _image(axes: Axes, x: float, shape: tuple[int, ...], kind: str, sheets: int)
                 (x + depth - shift, -drawn_height / 2 + depth / 2 - shift),
                 drawn_width,
                 drawn_height,
-                facecolor=_FILL[kind],
+                facecolor=_FILL[fill],
                 edgecolor="white",
                 linewidth=0.5,
             )

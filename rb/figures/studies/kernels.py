@@ -16,6 +16,7 @@ Setting = tuple[int, int, int, int]
 """Kernels of the three convolutions (px) and batch size."""
 
 
+@house_style
 def kernels_figure(grids: Mapping[str, Mapping[Setting, float]]) -> Figure:
     """A row of heat maps for each grid, a panel a batch size.
 
@@ -32,35 +33,34 @@ def kernels_figure(grids: Mapping[str, Mapping[Setting, float]]) -> Figure:
     batches = sorted({s[3] for s in settings})
     rows = sorted({s[0] for s in settings})
     columns = sorted({s[1:3] for s in settings})
-    with house_style():
-        if not settings:
-            figure = new_figure()
-            empty_note(figure.add_subplot(), "no runs")
-            return figure
-        height = 0.75 + 0.27 * len(rows)
-        figure = new_figure(PAGE_WIDTH, 0.2 + height * len(grids))
-        axes = figure.subplots(len(grids), len(batches), squeeze=False, sharex=True, sharey=True)
-        for line, (title, grid) in zip(axes, grids.items(), strict=True):
-            values = np.array([v for v in grid.values() if np.isfinite(v)])
-            low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
-            norm = Normalize(low, high if high > low else low + 1e-3)
-            for panel, batch in zip(line, batches, strict=True):
-                _panel(panel, grid, rows, columns, batch, norm)
-                panel.set_title(plain(f"{title}, batch size {batch}"), fontsize=8)
-            line[0].set_ylabel("kernel 1 (px)")
-            bar = figure.colorbar(
-                line[0].images[0],
-                ax=line,
-                fraction=0.03,
-                pad=0.01,
-                aspect=14,
-                ticks=MaxNLocator(4),
-                format=FuncFormatter(lambda value, _: f"{100 * value:.1f}"),
-            )
-            bar.set_label("test accuracy (%)", fontsize=7.5)
-            bar.ax.tick_params(labelsize=7, length=2, direction="out", left=False)
-        for panel in axes[-1]:
-            panel.set_xlabel("kernels 2 and 3 (px)")
+    if not settings:
+        figure = new_figure()
+        empty_note(figure.add_subplot(), "no runs")
+        return figure
+    height = 0.75 + 0.27 * len(rows)
+    figure = new_figure(PAGE_WIDTH, 0.2 + height * len(grids))
+    axes = figure.subplots(len(grids), len(batches), squeeze=False, sharex=True, sharey=True)
+    for line, (title, grid) in zip(axes, grids.items(), strict=True):
+        values = np.array([v for v in grid.values() if np.isfinite(v)])
+        low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
+        norm = Normalize(low, high if high > low else low + 1e-3)
+        for panel, batch in zip(line, batches, strict=True):
+            _panel(panel, grid, rows, columns, batch, norm)
+            panel.set_title(plain(f"{title}, batch size {batch}"), fontsize=8)
+        line[0].set_ylabel("kernel 1 (px)")
+        bar = figure.colorbar(
+            line[0].images[0],
+            ax=line,
+            fraction=0.03,
+            pad=0.01,
+            aspect=14,
+            ticks=MaxNLocator(4),
+            format=FuncFormatter(lambda value, _: f"{100 * value:.1f}"),
+        )
+        bar.set_label("test accuracy (%)", fontsize=7.5)
+        bar.ax.tick_params(labelsize=7, length=2, direction="out", left=False)
+    for panel in axes[-1]:
+        panel.set_xlabel("kernels 2 and 3 (px)")
     return figure
 
 

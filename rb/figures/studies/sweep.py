@@ -29,6 +29,7 @@ _FEW = 8  # numbers on an axis up to which each has its own place and label
 _FAN = 0.07  # how far lines through the same value are spread, of the height of an axis
 
 
+@house_style
 def sweep_figure(
     table: pd.DataFrame,
     axes: Sequence[str],
@@ -57,51 +58,50 @@ def sweep_figure(
     if table.empty or not axes:
         raise ValueError("a picture of a sweep needs at least one job and one swept key")
     differing = [axis for axis in axes if table[axis].astype(str).nunique() > 1] or list(axes[:1])
-    with house_style():
-        if len(differing) == 1:
-            return _points(table, differing[0], value, label)
-        if len(differing) == 2:
-            return _plane(table, differing, value, label)
-        return _parallel(table, differing, value, label)
+    if len(differing) == 1:
+        return _points(table, differing[0], value, label)
+    if len(differing) == 2:
+        return _plane(table, differing, value, label)
+    return _parallel(table, differing, value, label)
 
 
+@house_style
 def folds_figure(groups: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Accuracy of each fold, with mean and standard deviation of the test accuracies.
 
     Parameters
     ----------
     groups
-        By title: sequences ``fold``, ``validation`` and ``test`` of equal length; None where a
-        fold was not scored.
+        By title: sequences ``fold``, ``validation`` and ``test`` of equal length, None where a
+        fold was not scored; ``spread``, mean and standard deviation of the test accuracies, None
+        where fewer than two are known.
     """
     columns = min(3, len(groups))
     lines = -(-len(groups) // columns)
-    with house_style():
-        figure = new_figure(min(PAGE_WIDTH, COLUMN_WIDTH * columns), 2.6 * lines)
-        panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-        for panel in panels.flat[len(groups) :]:
-            panel.set_visible(False)
-        for panel, (title, folds) in zip(panels.flat, groups.items(), strict=False):
-            x = np.asarray(folds["fold"], dtype=float)
-            test = np.array([np.nan if v is None else v for v in folds["test"]], dtype=float)
-            known = test[np.isfinite(test)]
-            if len(known) > 1:
-                mean, sd = known.mean(), known.std(ddof=1)
-                panel.axhspan(mean - sd, mean + sd, color=RUN_COLORS[0], alpha=0.13, lw=0)
-                panel.axhline(mean, color=RUN_COLORS[0], lw=0.9)
-                title = f"{short(title)}: test {mean:.4f} ± {sd:.4f}"
-            panel.plot(
-                x, folds["validation"], "s", mfc="none", color=VALIDATION_COLOR, ms=5,
-                label="validation",
-            )  # fmt: skip
-            panel.plot(x, test, "o", color=RUN_COLORS[0], ms=5, label="test, held out")
-            panel.set_title(title)
-            panel.set_xlabel("fold")
-            panel.set_xticks(x)
-            panel.margins(0.12, 0.25)
-        for panel in panels[:, 0]:
-            panel.set_ylabel("accuracy")
-        panels[0, 0].legend(loc="best", ncols=2)
+    figure = new_figure(min(PAGE_WIDTH, COLUMN_WIDTH * columns), 2.6 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for panel in panels.flat[len(groups) :]:
+        panel.set_visible(False)
+    for panel, (title, folds) in zip(panels.flat, groups.items(), strict=False):
+        x = np.asarray(folds["fold"], dtype=float)
+        test = np.array([np.nan if v is None else v for v in folds["test"]], dtype=float)
+        if folds["spread"] is not None:
+            mean, sd = folds["spread"]
+            panel.axhspan(mean - sd, mean + sd, color=RUN_COLORS[0], alpha=0.13, lw=0)
+            panel.axhline(mean, color=RUN_COLORS[0], lw=0.9)
+            title = f"{short(title)}: test {mean:.4f} ± {sd:.4f}"
+        panel.plot(
+            x, folds["validation"], "s", mfc="none", color=VALIDATION_COLOR, ms=5,
+            label="validation",
+        )  # fmt: skip
+        panel.plot(x, test, "o", color=RUN_COLORS[0], ms=5, label="test, held out")
+        panel.set_title(title)
+        panel.set_xlabel("fold")
+        panel.set_xticks(x)
+        panel.margins(0.12, 0.25)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("accuracy")
+    panels[0, 0].legend(loc="best", ncols=2)
     return figure
 
 

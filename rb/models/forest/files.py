@@ -1,7 +1,7 @@
 """Files of trained forests: no pickle, and nothing in them is believed unchecked.
 
-A file is a zip archive of `forest.json` (features, learner, seed, digest of the training table,
-version of scikit-learn) and one `skops` archive a member. skops builds only objects of known
+A file is a zip archive of `forest.json` (features, learner, seed, threshold, provenance, version
+of scikit-learn) and one `skops` archive a member. skops builds only objects of known
 types; the trees' own arrays it cannot vouch for, since scikit-learn follows the node numbers in
 them without looking, so they are checked here.
 """
@@ -13,16 +13,16 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rb.errors import UserError
+from rb.models.contract import Provenance, checked_threshold
+from rb.models.forest.learners import LEARNERS, AutoscanForest
+from rb.models.forest.scorer import ForestScorer
 
-if TYPE_CHECKING:
-    from rb.models.forest.learners import AutoscanForest
-
-_FORMAT = 1
+_FORMAT = 2
 _META = "forest.json"
 _MAX_META_BYTES = 1 << 20
 _MAX_MEMBER_BYTES = 8 << 30
@@ -34,7 +34,7 @@ _TRUSTED = [
 ]
 
 
-def save(forest: AutoscanForest, path: Path) -> Path:
+def save_forest(scorer: ForestScorer, path: Path) -> Path:
     """Write a trained forest, whole or not at all.
 
     Raises
@@ -45,6 +45,7 @@ def save(forest: AutoscanForest, path: Path) -> Path:
     import sklearn
     import skops.io
 
+    forest = scorer.forest
     if not forest.members:
         raise UserError("this autoscan forest is not trained yet; fit it on a feature table")
     meta = {
@@ -55,7 +56,9 @@ def save(forest: AutoscanForest, path: Path) -> Path:
         "trained_on": forest.trained_on,
         "members": len(forest.members),
         "scikit_learn": sklearn.__version__,
-        "facts": forest.facts,
+        "features_from": scorer.features_from,
+        "threshold": scorer.threshold,
+        "provenance": scorer.provenance.to_dict(),
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,8 +80,15 @@ def save(forest: AutoscanForest, path: Path) -> Path:
     return path
 
 
-def load(path: Path) -> AutoscanForest:
-    """Read a forest.
+def load_forest(path: Path, cache: Path | None = None) -> ForestScorer:
+    """Read a forest that `train.py` wrote. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    cache : path, optional
+        Folder where it may keep features of stamps.
 
     Raises
     ------
@@ -86,8 +96,6 @@ def load(path: Path) -> AutoscanForest:
         Where the file is missing or damaged, is something else, was written by another version
         of scikit-learn, or holds trees that lead out of themselves.
     """
-    from rb.models.forest.learners import LEARNERS, AutoscanForest
-
     if not path.is_file():
         raise UserError(f"{path}: no such file (a saved autoscan forest is expected)")
     try:
@@ -103,21 +111,22 @@ def load(path: Path) -> AutoscanForest:
                 or not isinstance(count, int)
                 or not 0 < count <= _MAX_MEMBERS
                 or not isinstance(meta.get("seed"), int)
+                or meta.get("features_from") not in ("catalogue", "stamps")
             ):
                 raise UserError(f"{path}: {_META} makes no sense; train the forest again")
             forest = AutoscanForest(meta["learner"], features, meta["seed"])
             forest.trained_on = meta.get("trained_on")
-            facts = meta.get("facts", {})
-            if not isinstance(facts, dict):
-                raise UserError(f"{path}: {_META} makes no sense; train the forest again")
-            forest.facts = facts
+            threshold = checked_threshold(meta.get("threshold"))
+            provenance = Provenance.from_dict(meta.get("provenance"))
             columns = forest.matrix(_empty(features)).shape[1]
             forest.members = [
                 _member(archive, f"member_{i}.skops", columns, path) for i in range(count)
             ]
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError) as error:
         raise UserError(f"{path}: damaged, or not a saved autoscan forest ({error})") from error
-    return forest
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {_META} makes no sense; train the forest again") from error
+    return ForestScorer(forest, meta["features_from"], threshold, provenance, cache)
 
 
 def _empty(features: list[str]) -> Any:
@@ -134,7 +143,7 @@ def _meta(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
         raise UserError(f"{path}: {_META} is damaged; train the forest again") from error
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
-        raise UserError(f"{path}: not a saved autoscan forest of format {_FORMAT}")
+        raise UserError(f"{path}: not a saved autoscan forest of format {_FORMAT}; train it again")
     return meta
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rb.errors import UserError
-from rb.features.columns import ALL_38, FEATURES_FROM_STAMP
+from rb.features.columns import ALL_38
 from rb.features.derived import with_derived
 from rb.features.table import FeatureTable
 
@@ -38,7 +37,7 @@ class Learner:
     members
         How many are trained, with different seeds, and averaged.
     derived
-        Whether they also see :mod:`rb.features.derived`.
+        Whether they also see `rb.features.derived`.
     help
         One line for a person who chooses.
     """
@@ -95,7 +94,7 @@ class AutoscanForest:
     Parameters
     ----------
     learner
-        One of :data:`LEARNERS`.
+        One of `LEARNERS`.
     features
         The features that it sees, in any order.
     seed
@@ -107,8 +106,6 @@ class AutoscanForest:
     ----------
     trained_on : str or None
         Digest of the table that it was trained on.
-    facts : dict
-        What its file says besides, JSON types only.
 
     Raises
     ------
@@ -132,7 +129,6 @@ class AutoscanForest:
         self.seed = seed
         self.jobs = jobs
         self.trained_on: str | None = None
-        self.facts: dict[str, Any] = {}
         self.members: list[Any] = []
 
     def fit(self, table: FeatureTable) -> AutoscanForest:
@@ -167,8 +163,8 @@ class AutoscanForest:
         Parameters
         ----------
         table
-            A feature table, or a frame with a column for each of :attr:`features`, such as
-            :func:`rb.features.autoscan.compute` returns.
+            A feature table, or a frame with a column for each of `features`, such as
+            `rb.features.autoscan.compute` returns.
 
         Returns
         -------
@@ -200,19 +196,6 @@ class AutoscanForest:
         """Number of nodes of all trees of all members."""
         return sum(_nodes(member) for member in self.members)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the trained classifier to a file; see :mod:`rb.models.forest.files`."""
-        from rb.models.forest.files import save
-
-        return save(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> AutoscanForest:
-        """Read a classifier; nothing in the file can run code or lead out of its arrays."""
-        from rb.models.forest.files import load
-
-        return load(Path(path))
-
 
 def _nodes(member: Any) -> int:
     if hasattr(member, "estimators_"):
@@ -234,29 +217,3 @@ def _choose(
         for make in spec.choices
     ]
     return spec.choices[int(np.argmax(scores))]
-
-
-def restricted(
-    table: FeatureTable,
-    features: Sequence[str] = FEATURES_FROM_STAMP,
-    learner: str = "forest",
-    seed: int = 0,
-    jobs: int | None = None,
-) -> AutoscanForest:
-    """Train on real rows with only the features that a stamp triplet determines.
-
-    Such a forest scores candidates without a table, with the features that
-    :func:`rb.features.autoscan.compute` finds on their stamps: a measure of how much simulated
-    candidates look like those of the survey.
-
-    Parameters
-    ----------
-    table
-        Labelled rows of the survey.
-    features
-        A subset of :data:`rb.features.FEATURES_FROM_STAMP`; leave out
-        :data:`rb.features.MEASURED_FEATURES` to use the survey's own definitions only.
-    learner, seed, jobs
-        As for :class:`AutoscanForest`.
-    """
-    return AutoscanForest(learner, features, seed, jobs).fit(table)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rb.errors import UserError
 
-# No kernel, pool, stride or padding of a stamp network comes near this; a larger one is a lie.
+# No kernel, pool or stride of a stamp network comes near this; a larger one is a lie.
 _MAX_SIDE = 4096
 
 
@@ -66,7 +66,7 @@ class LayerConfig:
         return self._whole(key, self.values.get(key, default), 1, 1 << 24)
 
     def pair(self, key: str, default: Any = None) -> tuple[int, int]:
-        """Return (rows, columns) of a kernel, pool, stride or dilation; one number means both."""
+        """Return (rows, columns) of a kernel, pool or stride; one number means both."""
         value = self.values.get(key, default)
         if value is None:
             value = default
@@ -76,21 +76,6 @@ class LayerConfig:
             raise self.error(f"{key} is {value!r}, expected two positive integers")
         rows, columns = (self._whole(key, v, 1, _MAX_SIDE) for v in value)
         return rows, columns
-
-    def margins(self, key: str) -> tuple[int, int, int, int]:
-        """Return (top, bottom, left, right) of a padding in any of Keras' three spellings."""
-        value = self.values.get(key, 1)
-        if isinstance(value, int | float):
-            value = (value, value)
-        if not isinstance(value, list | tuple) or len(value) != 2:
-            raise self.error(f"{key} is {value!r}, expected margins")
-        sides: list[int] = []
-        for side in value:
-            both = side if isinstance(side, list | tuple) else (side, side)
-            if len(both) != 2:
-                raise self.error(f"{key} is {value!r}, expected margins")
-            sides += [self._whole(key, v, 0, _MAX_SIDE) for v in both]
-        return sides[0], sides[1], sides[2], sides[3]
 
     def choice(self, key: str, options: tuple[str, ...], default: str) -> str:
         """Return a setting that has to be one of `options`."""

@@ -63,35 +63,6 @@ class FlattenChannelsLast(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
-class SameAveragePool(nn.Module):
-    """Average pooling with Keras' "same" padding, which does not count the padded pixels."""
-
-    def __init__(self, shape: Shape, pool: tuple[int, int], strides: tuple[int, int]) -> None:
-        super().__init__()
-        top, bottom, left, right = _same_margins(shape, pool, strides, (1, 1))
-        self.pad = nn.ZeroPad2d((left, right, top, bottom))
-        self.pool = nn.AvgPool2d(pool, strides)
-        ones = torch.ones(1, 1, shape[0], shape[1])
-        self.register_buffer("share", self.pool(self.pad(ones)), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C, ceil(H / stride), ceil(W / stride))."""
-        return self.pool(self.pad(x)) / self.share
-
-
-class KerasReLU(nn.Module):
-    """Keras' ReLU with a ceiling, a leak and a threshold."""
-
-    def __init__(self, ceiling: float | None, leak: float, threshold: float) -> None:
-        super().__init__()
-        self.ceiling, self.leak, self.threshold = ceiling, leak, threshold
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return an array like `x`."""
-        y = torch.where(x >= self.threshold, x, self.leak * (x - self.threshold))
-        return y if self.ceiling is None else y.clamp(max=self.ceiling)
-
-
 def translate(layer: LayerConfig, shape: Shape) -> Translation:
     """Translate one layer.
 
@@ -116,7 +87,7 @@ def translate(layer: LayerConfig, shape: Shape) -> Translation:
         raise layer.error(
             "this type of layer cannot be translated; known are " + ", ".join(sorted(_RULES))
         )
-    if layer.kind in _MAPS_ONLY:
+    if layer.kind in _ON_MAPS:
         layer.choice("data_format", ("channels_last",), "channels_last")
         if len(shape) != 3:
             raise layer.error(f"needs a feature map, its input has shape {shape}")
@@ -136,50 +107,37 @@ def _check_size(layer: LayerConfig, shape: Shape) -> None:
 
 def _conv2d(layer: LayerConfig, shape: Shape) -> Translation:
     kernel, strides = layer.pair("kernel_size"), layer.pair("strides", (1, 1))
-    dilation, groups = layer.pair("dilation_rate", (1, 1)), layer.count("groups", 1)
+    if layer.pair("dilation_rate", (1, 1)) != (1, 1) or layer.count("groups", 1) != 1:
+        raise layer.error("dilation and groups cannot be translated")
     filters, bias = layer.count("filters"), layer.flag("use_bias", True)
-    if shape[2] % groups or filters % groups:
-        raise layer.error(f"{groups} groups do not divide {shape[2]} channels, {filters} filters")
-    pieces: list[Piece] = []
-    padded = shape
-    if layer.choice("padding", ("valid", "same"), "valid") == "same":
-        top, bottom, left, right = _same_margins(shape, kernel, strides, dilation)
-        margins = (left, right, top, bottom)
-        padded = (shape[0] + top + bottom, shape[1] + left + right, shape[2])
-        _check_size(layer, padded)
-        if any(margins):
-            pieces.append(Piece("pad", lambda _: nn.ZeroPad2d(margins)))
-    rows, columns = _window(padded, kernel, strides, dilation)
+    padded, pieces = _padded(layer, shape, kernel, strides, nn.ZeroPad2d)
+    rows, columns = _window(padded, kernel, strides)
 
     def make(weights: Weights | None) -> nn.Module:
-        module = nn.Conv2d(
-            shape[2], filters, kernel, strides, dilation=dilation, groups=groups, bias=bias
-        )
+        module = nn.Conv2d(shape[2], filters, kernel, strides, bias=bias)
         # Keras (row, column, in, out) -> torch (out, in, row, column).
         return _filled(module, weights, lambda k: k.transpose(3, 2, 0, 1))
 
-    pieces += [Piece("", make, "trained"), *_activation(layer, layer.values.get("activation"), 1)]
-    needs: dict[str, Shape] = {"kernel": (*kernel, shape[2] // groups, filters)}
+    pieces += [Piece("", make, "trained"), *_activation(layer, layer.values.get("activation"))]
+    needs: dict[str, Shape] = {"kernel": (*kernel, shape[2], filters)}
     if bias:
         needs["bias"] = (filters,)
     return Translation((rows, columns, filters), tuple(pieces), needs)
 
 
 def _dense(layer: LayerConfig, shape: Shape) -> Translation:
-    units, bias, width = layer.count("units"), layer.flag("use_bias", True), shape[-1]
+    if len(shape) != 1:
+        raise layer.error(f"needs a vector, its input has shape {shape}; flatten it first")
+    units, bias, width = layer.count("units"), layer.flag("use_bias", True), shape[0]
 
     def make(weights: Weights | None) -> nn.Module:
-        if len(shape) == 3:
-            # Keras applies a Dense layer to each pixel of a map: a 1x1 convolution.
-            pixelwise = nn.Conv2d(width, units, 1, bias=bias)
-            return _filled(pixelwise, weights, lambda k: k.T[:, :, None, None])
         return _filled(nn.Linear(width, units, bias=bias), weights, lambda k: k.T)
 
     needs: dict[str, Shape] = {"kernel": (width, units)}
     if bias:
         needs["bias"] = (units,)
-    pieces = (Piece("", make, "trained"), *_activation(layer, layer.values.get("activation"), 1))
-    return Translation((*shape[:-1], units), pieces, needs)
+    pieces = (Piece("", make, "trained"), *_activation(layer, layer.values.get("activation")))
+    return Translation((units,), pieces, needs)
 
 
 def _batch_norm(layer: LayerConfig, shape: Shape) -> Translation:
@@ -212,38 +170,30 @@ def _batch_norm(layer: LayerConfig, shape: Shape) -> Translation:
     return Translation(shape, (Piece("", make, "trained"),), {name: (width,) for name in names})
 
 
-def _pool(layer: LayerConfig, shape: Shape) -> Translation:
+def _max_pool(layer: LayerConfig, shape: Shape) -> Translation:
     pool = layer.pair("pool_size", (2, 2))
     strides = layer.pair("strides", pool)
-    maximum = layer.kind.startswith("Max")
-    if layer.choice("padding", ("valid", "same"), "valid") == "valid":
-        rows, columns = _window(shape, pool, strides, (1, 1))
-        kind = nn.MaxPool2d if maximum else nn.AvgPool2d
-        return Translation((rows, columns, shape[2]), (Piece("", lambda _: kind(pool, strides)),))
-    top, bottom, left, right = _same_margins(shape, pool, strides, (1, 1))
-    padded = (shape[0] + top + bottom, shape[1] + left + right, shape[2])
-    _check_size(layer, padded)
-    rows, columns = _window(padded, pool, strides, (1, 1))
-    pieces: tuple[Piece, ...]
-    if maximum:
-        # Every window holds at least one true pixel, and an edge pixel's copies are only in
-        # windows that hold the edge pixel itself: replicating changes no maximum.
-        pieces = (
-            Piece("pad", lambda _: nn.ReplicationPad2d((left, right, top, bottom))),
-            Piece("", lambda _: nn.MaxPool2d(pool, strides)),
-        )
-    else:
-        pieces = (Piece("", lambda _: SameAveragePool(shape, pool, strides)),)
-    return Translation((rows, columns, shape[2]), pieces)
+    # Every window holds at least one true pixel, and an edge pixel's copies are only in windows
+    # that hold the edge pixel itself: replicating changes no maximum.
+    padded, pieces = _padded(layer, shape, pool, strides, nn.ReplicationPad2d)
+    pieces.append(Piece("", lambda _: nn.MaxPool2d(pool, strides)))
+    return Translation((*_window(padded, pool, strides), shape[2]), tuple(pieces))
 
 
-def _global_pool(layer: LayerConfig, shape: Shape) -> Translation:
-    # The size is known, so the ordinary pools serve, which attribution methods understand.
-    kind = nn.MaxPool2d if "Max" in layer.kind else nn.AvgPool2d
-    piece = Piece("", lambda _: kind((shape[0], shape[1])))
+def _average_pool(layer: LayerConfig, shape: Shape) -> Translation:
+    pool = layer.pair("pool_size", (2, 2))
+    strides = layer.pair("strides", pool)
+    layer.choice("padding", ("valid",), "valid")
+    piece = Piece("", lambda _: nn.AvgPool2d(pool, strides))
+    return Translation((*_window(shape, pool, strides), shape[2]), (piece,))
+
+
+def _global_average(layer: LayerConfig, shape: Shape) -> Translation:
     if layer.flag("keepdims", False):
-        return Translation((1, 1, shape[2]), (piece,))
-    return Translation((shape[2],), (piece, Piece("flat", lambda _: nn.Flatten())))
+        raise layer.error("keepdims cannot be translated")
+    # The size is known, so the ordinary pool serves, which attribution methods understand.
+    pool = Piece("", lambda _: nn.AvgPool2d((shape[0], shape[1])))
+    return Translation((shape[2],), (pool, Piece("flat", lambda _: nn.Flatten())))
 
 
 def _flatten(layer: LayerConfig, shape: Shape) -> Translation:
@@ -260,24 +210,15 @@ def _dropout(layer: LayerConfig, shape: Shape) -> Translation:
     return Translation(shape, (Piece("", lambda _: nn.Dropout(rate), "identity"),))
 
 
-def _zero_padding(layer: LayerConfig, shape: Shape) -> Translation:
-    top, bottom, left, right = layer.margins("padding")
-    padded = (shape[0] + top + bottom, shape[1] + left + right, shape[2])
-    return Translation(padded, (Piece("", lambda _: nn.ZeroPad2d((left, right, top, bottom))),))
-
-
 def _activation_layer(layer: LayerConfig, shape: Shape) -> Translation:
     if layer.kind == "Activation":
-        return Translation(shape, _activation(layer, layer.values.get("activation"), 1))
-    axis = layer.axis(len(shape) + 1) if layer.kind == "Softmax" else len(shape)
-    if axis == 0:
-        raise layer.error("softmax over the batch makes no sense")
-    # Keras' last axis (channels) is torch's first after the batch; rows and columns follow.
-    dim = 1 if axis == len(shape) else axis + 1
-    return Translation(shape, _activation(layer, {"class_name": layer.kind}, dim))
+        return Translation(shape, _activation(layer, layer.values.get("activation")))
+    if layer.kind == "Softmax" and layer.axis(len(shape) + 1) != len(shape):
+        raise layer.error("softmax over another axis than the channels cannot be translated")
+    return Translation(shape, _activation(layer, {"class_name": layer.kind}))
 
 
-def _activation(layer: LayerConfig, setting: object, dim: int) -> tuple[Piece, ...]:
+def _activation(layer: LayerConfig, setting: object) -> tuple[Piece, ...]:
     """Modules of an activation given by name, as a Keras 3 function or as a layer."""
     name = setting
     options = layer
@@ -292,35 +233,23 @@ def _activation(layer: LayerConfig, setting: object, dim: int) -> tuple[Piece, .
     if name is None or name == "linear":
         return ()
     if name in ("softmax", "Softmax"):
-        return (Piece("act", lambda _: nn.Softmax(dim), "softmax" if dim == 1 else "activation"),)
+        return (Piece("act", lambda _: nn.Softmax(1), "softmax"),)
     make: Callable[[], nn.Module] | None = None
-    if name == "leaky_relu":
-        make = lambda: nn.LeakyReLU(0.2)  # noqa: E731 - the slope of Keras' function
-    elif name == "LeakyReLU":
+    if name == "LeakyReLU":
         # Renamed in Keras 3; 0.3 is the layer's default in both.
         slope = options.number("negative_slope", options.number("alpha", 0.3))
         make = lambda: nn.LeakyReLU(slope)  # noqa: E731
-    elif name == "ELU":
-        alpha = options.number("alpha", 1.0)
-        make = lambda: nn.ELU(alpha)  # noqa: E731
     elif name == "ReLU":
-        make = _relu(options)
+        bounds = [options.number(key, 0.0) for key in ("negative_slope", "threshold")]
+        if options.values.get("max_value") is not None or any(bounds):
+            raise options.error("a ceiling, leak or threshold cannot be translated")
+        make = nn.ReLU
     elif isinstance(name, str):
         make = _FUNCTIONS.get(name)
     if make is None:
         raise layer.error(f"activation {str(name)[:60]} cannot be translated")
     build = make
     return (Piece("act", lambda _: build(), "activation"),)
-
-
-def _relu(options: LayerConfig) -> Callable[[], nn.Module]:
-    ceiling = options.values.get("max_value")
-    if ceiling is not None:
-        ceiling = options.number("max_value")
-    leak, threshold = options.number("negative_slope", 0.0), options.number("threshold", 0.0)
-    if ceiling is None and leak == 0 and threshold == 0:
-        return nn.ReLU
-    return lambda: KerasReLU(ceiling, leak, threshold)
 
 
 def _filled(
@@ -342,58 +271,53 @@ def _filled(
     return module
 
 
-def _window(
-    shape: Shape, kernel: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int]:
-    rows, columns = (
-        (n - (k - 1) * d - 1) // s + 1
-        for n, k, s, d in zip(shape[:2], kernel, strides, dilation, strict=True)
-    )
+def _window(shape: Shape, kernel: tuple[int, int], strides: tuple[int, int]) -> tuple[int, int]:
+    rows, columns = ((n - k) // s + 1 for n, k, s in zip(shape[:2], kernel, strides, strict=True))
     return rows, columns
 
 
-def _same_margins(
-    shape: Shape, kernel: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) so that ceil(n / stride) windows fit; the odd one goes last."""
+def _padded(
+    layer: LayerConfig,
+    shape: Shape,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pad: Callable[[tuple[int, int, int, int]], nn.Module],
+) -> tuple[Shape, list[Piece]]:
+    """Shape with the margins of the layer's padding, and the module that puts them on.
+
+    With "same", ceil(n / stride) windows fit; the odd margin goes last.
+    """
+    if layer.choice("padding", ("valid", "same"), "valid") == "valid":
+        return shape, []
     sides: list[int] = []
-    for n, k, s, d in zip(shape[:2], kernel, strides, dilation, strict=True):
-        total = max((math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0)
+    for n, k, s in zip(shape[:2], kernel, strides, strict=True):
+        total = max((math.ceil(n / s) - 1) * s + k - n, 0)
         sides += [total // 2, total - total // 2]
-    return sides[0], sides[1], sides[2], sides[3]
+    top, bottom, left, right = sides
+    padded = (shape[0] + top + bottom, shape[1] + left + right, shape[2])
+    _check_size(layer, padded)
+    margins = (left, right, top, bottom)
+    return padded, [Piece("pad", lambda _: pad(margins))] if any(margins) else []
 
 
 _FUNCTIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
-    "elu": nn.ELU,
 }
-_RULES: dict[str, Callable[[LayerConfig, Shape], Translation]] = {
+_ON_MAPS: dict[str, Callable[[LayerConfig, Shape], Translation]] = {
     "Conv2D": _conv2d,
-    "MaxPooling2D": _pool,
-    "AveragePooling2D": _pool,
-    "GlobalAveragePooling2D": _global_pool,
-    "GlobalMaxPooling2D": _global_pool,
+    "MaxPooling2D": _max_pool,
+    "AveragePooling2D": _average_pool,
+    "GlobalAveragePooling2D": _global_average,
+}
+_RULES = _ON_MAPS | {
     "Dropout": _dropout,
     "Flatten": _flatten,
     "Dense": _dense,
     "BatchNormalization": _batch_norm,
-    "BatchNormalizationV1": _batch_norm,
-    "ZeroPadding2D": _zero_padding,
     "Activation": _activation_layer,
     "ReLU": _activation_layer,
     "LeakyReLU": _activation_layer,
-    "ELU": _activation_layer,
     "Softmax": _activation_layer,
 }
-_MAPS_ONLY = frozenset(
-    {
-        "Conv2D",
-        "MaxPooling2D",
-        "AveragePooling2D",
-        "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D",
-        "ZeroPadding2D",
-    }
-)

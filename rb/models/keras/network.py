@@ -1,21 +1,19 @@
 """Networks trained with Keras, as torch modules: no TensorFlow, no Keras.
 
 The authors of the paper published their trained networks as Keras HDF5 files (Acero-Cuellar et
-al., arXiv 2203.07390). :func:`load_keras` builds the network from the model configuration inside
+al., arXiv 2203.07390). `load_keras` builds the network from the model configuration inside
 such a file and fills in its weights, for any Sequential model of the layer types in
-:mod:`rb.models.keras.layers`.
+`rb.models.keras.layers`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rb.errors import UserError
@@ -24,30 +22,6 @@ from rb.models.keras.file import KerasFile, read_keras_file
 from rb.models.keras.layers import Piece, Translation, translate
 
 _ALL_CHANNELS = ("diff", "srch", "tmpl")
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """One line about a layer.
-
-    Parameters
-    ----------
-    name, kind
-        The layer's name and Keras class.
-    output_shape
-        Keras' order: `(H, W, C)` or `(C,)`.
-    n_parameters
-        Keras' count, moving means and variances included.
-    """
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    n_parameters: int
-
-    def __str__(self) -> str:
-        shape = "x".join(map(str, self.output_shape))
-        return f"{self.name} ({self.kind}) -> {shape}, {self.n_parameters} parameters"
 
 
 class KerasSequential(nn.Module):
@@ -60,10 +34,10 @@ class KerasSequential(nn.Module):
     Parameters
     ----------
     config
-        The model's configuration as Keras' JSON; kept in :attr:`config`, so that a saved
+        The model's configuration as Keras' JSON; kept in `config`, so that a saved
         `state_dict` can be loaded into `KerasSequential(config)` without the HDF5 file.
     weights
-        Arrays by layer and weight name, as :func:`load_keras` reads them; Keras' default
+        Arrays by layer and weight name, as `load_keras` reads them; Keras' default
         initialisation (Glorot uniform, zero bias) where None.
     keras_version
         Version that wrote the file, if known.
@@ -77,14 +51,12 @@ class KerasSequential(nn.Module):
     input_shape : tuple of int
         (H, W, C) of the network's input; the module takes (N, C, H, W).
     channels : tuple of str or None
-        The stamps that the shape suggests: `("diff", "srch", "tmpl")` for 51x153 or 51x51x3,
-        `("srch", "tmpl")` for 51x102 or 51x51x2; None where the shape does not say.
+        The stamps that the shape suggests: `("diff", "srch", "tmpl")` for S x 3S or S x S x 3,
+        `("srch", "tmpl")` for S x 2S or S x S x 2; None where the shape does not say.
     stacking : {"horizontal", "depth"} or None
         Whether those are side by side or in depth.
     n_parameters : int
         Keras' count, moving means and variances included.
-    layers : tuple of LayerSummary
-        What the network consists of.
 
     Raises
     ------
@@ -113,10 +85,7 @@ class KerasSequential(nn.Module):
         self.config = config
         self.keras_version = keras_version
         self.channels, self.stacking = _guess_channels(self.input_shape)
-        self.layers = tuple(
-            LayerSummary(layer.name, layer.kind, step.shape, _count(step)) for layer, step in plan
-        )
-        self.n_parameters = sum(layer.n_parameters for layer in self.layers)
+        self.n_parameters = sum(prod(s) for _, step in plan for s in step.weights.values())
         self.network = nn.Sequential()
         for position, (layer, piece) in enumerate(_without_softmax(plan, source)):
             stem = re.sub(r"\W", "_", layer.name)
@@ -138,10 +107,6 @@ class KerasSequential(nn.Module):
             (N, 2).
         """
         return self.network(x)
-
-    def predict_p_real(self, x: Tensor) -> Tensor:
-        """Return the probability of being real, (N,); call `eval()` first, as for any network."""
-        return torch.softmax(self(x), dim=1)[:, 0]
 
 
 def load_keras(path: str | Path) -> KerasSequential:
@@ -208,10 +173,6 @@ def _softmax_is_last_change(pieces: list[tuple[LayerConfig, Piece]]) -> bool:
         if piece.kind in ("softmax", "trained"):
             return piece.kind == "softmax"
     return False
-
-
-def _count(step: Translation) -> int:
-    return sum(prod(shape) for shape in step.weights.values())
 
 
 def _guess_channels(shape: tuple[int, int, int]) -> tuple[tuple[str, ...] | None, str | None]:

@@ -35,7 +35,7 @@ def stamp_cnn_weights(keras: KerasSequential, network: StampCNN, file: str) -> d
     Returns
     -------
     dict of str to Tensor
-        A ``state_dict`` of `network`.
+        A `state_dict` of `network`.
 
     Raises
     ------
@@ -116,8 +116,6 @@ def _what(module: nn.Module, margins: tuple[int, ...]) -> tuple[Any, ...]:
             tuple(module.kernel_size),
             _sum(margins, _padding(module)),
             tuple(module.stride),
-            tuple(module.dilation),
-            module.groups,
             module.bias is not None,
         )
     if isinstance(module, nn.MaxPool2d) and margins == (0, 0, 0, 0):
@@ -134,7 +132,7 @@ def _padding(module: nn.Conv2d) -> tuple[int, ...]:
     if isinstance(module.padding, str):
         if module.padding == "valid":
             return 0, 0, 0, 0
-        totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        totals = [k - 1 for k in module.kernel_size]
         top, left = (total // 2 for total in totals)
         return left, totals[1] - left, top, totals[0] - top
     vertical, horizontal = module.padding
@@ -151,12 +149,10 @@ def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:
 
 def _words(step: tuple[Any, ...]) -> str:
     if step[0] == "convolution":
-        _, inputs, filters, kernel, margins, stride, dilation, groups, bias = step
+        _, inputs, filters, kernel, margins, stride, bias = step
         text = f"{filters} filters of {kernel[0]}x{kernel[1]} on {inputs} channels"
         text += f", padded by {margins}" * any(margins)
         text += f", stride {stride}" * (stride != (1, 1))
-        text += f", dilation {dilation}" * (dilation != (1, 1))
-        text += f", {groups} groups" * (groups != 1)
         return text + ", without bias" * (not bias)
     if step[0] == "pool":
         _, size, stride = step

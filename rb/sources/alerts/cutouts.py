@@ -1,4 +1,4 @@
-"""Cutouts of alert packets: FITS bytes in, 51x51 stamps out.
+"""Cutouts of alert packets: FITS bytes in, stamps of one size out.
 
 Decoding trusts nothing: the size that a gzip stream may reach and the size that a FITS header
 may promise are limited before anything is allocated.
@@ -6,7 +6,7 @@ may promise are limited before anything is allocated.
 Where the candidate is
     In pixel ``n // 2`` (counted from 0) of an axis with ``n`` pixels: the middle of an odd
     axis, and the pixel after the middle of an even one, because cutouts are taken as
-    ``centre - n // 2`` to ``centre - n // 2 + n - 1``. It lands in pixel 25 of the stamp.
+    ``centre - n // 2`` to ``centre - n // 2 + n - 1``. It lands there in the stamp, too.
 Edges
     Stamp pixels outside the cutout are NaN. Pixels that are infinite or do not fit into
     float32 are NaN, too.
@@ -21,8 +21,6 @@ import zlib
 from functools import lru_cache
 
 import numpy as np
-
-from rb.stamps import STAMP_SIZE
 
 MAX_BYTES = 8 * 2**20
 """Most bytes of one cutout, uncompressed: 1024 x 1024 px of 8 bytes."""
@@ -114,7 +112,7 @@ def centre_index(n: int, full: int | None = None, position: float | None = None)
 
 
 def place(
-    image: np.ndarray, centre: tuple[int, int] | None = None, size: int = STAMP_SIZE
+    image: np.ndarray, size: int, centre: tuple[int, int] | None = None
 ) -> tuple[np.ndarray, int]:
     """Cut or pad `image` to `size` x `size` pixels around the candidate.
 
@@ -122,10 +120,10 @@ def place(
     ----------
     image : ndarray
         (rows, columns).
-    centre : (int, int), optional
-        Row and column of the candidate, by default ``(rows // 2, columns // 2)``.
     size : int
         Pixels of the stamp; the candidate lands in pixel ``size // 2`` of both axes.
+    centre : (int, int), optional
+        Row and column of the candidate, by default ``(rows // 2, columns // 2)``.
 
     Returns
     -------
@@ -153,8 +151,8 @@ def place(
 def resample(
     image: np.ndarray,
     ratio: float,
+    size: int,
     centre: tuple[int, int] | None = None,
-    size: int = STAMP_SIZE,
 ) -> tuple[np.ndarray, int]:
     """Stamp of `image` on pixels `ratio` times as large, with flux conserved.
 
@@ -172,7 +170,7 @@ def resample(
         (rows, columns), values in counts per pixel.
     ratio : float
         New pixel scale over old pixel scale.
-    centre, size
+    size, centre
         As in `place`; the centre of the candidate's pixel stays in the centre of a pixel.
 
     Returns

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rb.errors import UserError
+from rb.sources.alerts.cutouts import MAX_SIDE
 from rb.sources.alerts.fields import SCORES, snake
-from rb.stamps import CHANNELS
+from rb.stamps import CHANNELS, STAMP_SIZE
 
 PIXEL_SCALES: dict[str, float] = {"ztf": 1.012, "pgir": 4.36, "wirc": 0.2487, "rubin": 0.2}
 """arcsec per pixel of a survey's cutouts."""
@@ -47,6 +48,7 @@ class AlertSettings:
     survey: str | None = None
     pixel_scales: dict[str, float] = field(default_factory=lambda: dict(PIXEL_SCALES))
     pixel_scale_target: float | None = None
+    stamp_size: int | None = STAMP_SIZE
     cutout_sizes: dict[str, int] = field(default_factory=lambda: dict(CUTOUT_SIZES))
     edges: str = "chip"
     require: tuple[str, ...] = ("srch", "tmpl")
@@ -78,6 +80,7 @@ class AlertSettings:
             survey=None if survey is None else str(survey).lower(),
             pixel_scales=PIXEL_SCALES | _numbers(config, "pixel_scales"),
             pixel_scale_target=None if target is None else _number(target, "pixel_scale_target"),
+            stamp_size=_stamp_size(config.get("stamp_size", STAMP_SIZE)),
             cutout_sizes=CUTOUT_SIZES
             | {k: int(v) for k, v in _numbers(config, "cutout_sizes").items()},
             edges=str(_get(config, "edges", "chip")),
@@ -128,6 +131,11 @@ class AlertSettings:
         scales = [*self.pixel_scales.values(), self.pixel_scale_target or 1.0]
         if min(scales) <= 0:
             raise UserError("data.pixel_scales and data.pixel_scale_target have to be positive")
+        if self.pixel_scale_target is not None and self.stamp_size is None:
+            raise UserError(
+                f"data.pixel_scale_target={self.pixel_scale_target} makes other pixels, so "
+                f"data.stamp_size has to say how many; give a number such as {STAMP_SIZE}"
+            )
         if min(self.cutout_sizes.values()) < 1:
             raise UserError("data.cutout_sizes have to be positive")
         label = self.label
@@ -161,6 +169,17 @@ def _number(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise UserError(f"data.{name}={value} is not a finite number")
     return number
+
+
+def _stamp_size(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIDE:
+        raise UserError(
+            f"data.stamp_size is {value}; give a number of pixels from 1 to {MAX_SIDE}, or null "
+            "for cutouts as they come"
+        )
+    return value
 
 
 def _share(config: Mapping[str, Any], name: str, default: float) -> float:

@@ -27,7 +27,7 @@ from rb.sources.alerts.packets import Packet, PacketFileError, read_packets
 from rb.sources.alerts.settings import AlertSettings
 from rb.sources.alerts.stamps import triplet
 from rb.stamps import CHANNELS, StampSet, StampSetWriter
-from rb.stamps.resumable import GrowingStamps
+from rb.stamps.resumable import ResumableStamps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,9 @@ _HARMLESS = {
 }
 
 # What a build has to know to go on, beside what it has kept.
-_COUNTS = ("file", "inside", "survey", "text_ids", "packets", "good", "unlisted", "scored")
+_COUNTS = (
+    "file", "inside", "survey", "size", "text_ids", "packets", "good", "unlisted", "scored",
+)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +115,7 @@ class _Build:
         self.settings = settings
         self.files = files
         self.survey: str | None = None
+        self.size: int | None = None
         self.text_ids = self.settings.survey == "any"
         self.seen: set[int | str] = set()
         self.reasons: Counter[str] = Counter()
@@ -125,7 +128,7 @@ class _Build:
     def run(self, path: Path, progress: bool) -> StampSet:
         work = path.with_name(f".{path.name}.partial")
         try:
-            kept = GrowingStamps(work)
+            kept = ResumableStamps(work)
             try:
                 self._take_up(kept)
                 self._read(kept, progress)
@@ -146,7 +149,7 @@ class _Build:
         _log.log(level, "%s: %s", self.settings.root, self.summary())
         return StampSet.open(path)
 
-    def _take_up(self, kept: GrowingStamps) -> None:
+    def _take_up(self, kept: ResumableStamps) -> None:
         """Be where the last kept chunk ended."""
         if not kept.notes:
             return
@@ -161,7 +164,7 @@ class _Build:
         self.seen = set(kept.rows(["id"])["id"].tolist())
         _log.info("%s: going on after %s packets", self.settings.root, f"{self.packets:,}")
 
-    def _read(self, kept: GrowingStamps, progress: bool) -> None:
+    def _read(self, kept: ResumableStamps, progress: bool) -> None:
         for chunk in self._chunks(progress):
             self.channels |= chunk.channels
             rows = to_frame(chunk.rows)
@@ -171,7 +174,7 @@ class _Build:
             note |= {"reasons": self.reasons, "channels": sorted(self.channels), "listed": listed}
             kept.append(np.stack(chunk.stamps), rows, note)
 
-    def _write(self, path: Path, kept: GrowingStamps) -> None:
+    def _write(self, path: Path, kept: ResumableStamps) -> None:
         if not len(kept):
             raise UserError(self._nothing())
         self._check(self.scored)
@@ -293,10 +296,20 @@ class _Build:
         except CutoutError as error:
             self._skip(file, number, name, error.reason, error.detail)
             return None
+        self._same_size(stamp.shape[-1], file)
         self.seen.add(name)
         row |= image | {"id": name, "file": file.name, "group": object_id or str(name)}
         row["candid"] = str(candid) if self.text_ids else candid
         return row, stamp, present
+
+    def _same_size(self, size: int, file: AlertFile) -> None:
+        if self.size not in (None, size):
+            raise UserError(
+                f"{self.settings.root}: cutouts of {self.size} px, and of {size} px in "
+                f"{file.name}, make no set as they come; give data.stamp_size, or "
+                "data.cutout_sizes if some are only cut at an edge"
+            )
+        self.size = size
 
     def _wanted(self, packet: Packet, file: AlertFile) -> bool:
         wanted = self.settings.survey

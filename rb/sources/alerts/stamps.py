@@ -9,9 +9,7 @@ import numpy as np
 from rb.sources.alerts.cutouts import CutoutError, centre_index, decode_cutout, place, resample
 from rb.sources.alerts.packets import Packet
 from rb.sources.alerts.settings import AlertSettings
-from rb.stamps import CHANNELS, STAMP_SIZE
-
-_PIXELS = STAMP_SIZE**2
+from rb.stamps import CHANNELS
 
 
 def triplet(
@@ -31,7 +29,8 @@ def triplet(
     Returns
     -------
     stamp : ndarray
-        float32, (3, 51, 51); a channel that the packet lacks is NaN.
+        float32, (3, S, S); a channel that the packet lacks is NaN. S is
+        ``settings.stamp_size``, or what a whole cutout of the packet has.
     present : list of str
         The channels that it has. An image without any measured pixel counts as lacking.
     image : dict
@@ -48,32 +47,32 @@ def triplet(
         If stamps are to be resampled and the survey's pixel scale is not known.
     """
     ratio = settings.ratio(packet.survey)
-    full = settings.cutout_sizes.get(packet.survey) if settings.edges == "chip" else None
-    stamp = np.full((len(CHANNELS), STAMP_SIZE, STAMP_SIZE), np.nan, dtype=np.float32)
+    regular = settings.cutout_sizes.get(packet.survey)
+    full = regular if settings.edges == "chip" else None
+    images = _decoded(packet, settings)
+    size = settings.stamp_size or max(
+        [regular or 0, *(n for image in images.values() for n in image.shape)]
+    )
+    stamp = np.full((len(CHANNELS), size, size), np.nan, dtype=np.float32)
     present: list[str] = []
     shape: tuple[int, ...] = (0, 0)
     padded = missing = 0
-    for i, channel in enumerate(CHANNELS):
+    for channel, image in images.items():
         needed = channel in settings.require
-        if channel not in packet.cutouts:
-            if needed:
-                raise CutoutError(f"no {channel} cutout")
-            continue
-        try:
-            image = decode_cutout(packet.cutouts[channel])
-        except CutoutError as error:
-            raise CutoutError(error.reason, f"{channel} {error.detail}".strip()) from error
         centre = (
             centre_index(image.shape[0], full, ypos),
             centre_index(image.shape[1], full, xpos),
         )
-        part, outside = place(image, centre) if ratio is None else resample(image, ratio, centre)
+        if ratio is None:
+            part, outside = place(image, size, centre)
+        else:
+            part, outside = resample(image, ratio, size, centre)
         nan = int(np.isnan(part).sum())
-        if nan == _PIXELS and not needed:
+        if nan == part.size and not needed:
             continue
-        if nan == _PIXELS or nan > settings.max_nan * _PIXELS:
-            raise CutoutError("too many missing pixels", f"{channel}: {nan:,} of {_PIXELS:,}")
-        stamp[i] = part
+        if nan == part.size or nan > settings.max_nan * part.size:
+            raise CutoutError("too many missing pixels", f"{channel}: {nan:,} of {part.size:,}")
+        stamp[CHANNELS.index(channel)] = part
         present.append(channel)
         padded += outside
         missing += nan - outside
@@ -92,3 +91,17 @@ def triplet(
             "n_nan": missing,
         },
     )
+
+
+def _decoded(packet: Packet, settings: AlertSettings) -> dict[str, np.ndarray]:
+    """The images that a packet has, by channel."""
+    images = {}
+    for channel in CHANNELS:
+        if channel in packet.cutouts:
+            try:
+                images[channel] = decode_cutout(packet.cutouts[channel])
+            except CutoutError as error:
+                raise CutoutError(error.reason, f"{channel} {error.detail}".strip()) from error
+        elif channel in settings.require:
+            raise CutoutError(f"no {channel} cutout")
+    return images

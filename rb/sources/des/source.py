@@ -18,7 +18,7 @@ from rb.sources.des.archive import list_archive
 from rb.sources.des.table import find_table
 from rb.stamps.stampset import CHANNELS, StampSet
 
-_FORMAT = 1  # of the build; a change makes every set be built again
+_FORMAT = 2  # of the build; a change makes every set be built again
 
 
 @dataclass(frozen=True)

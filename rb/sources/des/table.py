@@ -73,7 +73,7 @@ def read_features(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
     -------
     dict of float64 arrays
         The survey's features that the table has, (N,) each, in the order of `ids`; NaN for
-        candidates without a row. BAND is a number, see `rb.features.table.BAND_CODES`.
+        candidates without a row. BAND is a number, see `rb.features.columns.BAND_CODES`.
     """
     from rb.features.columns import ALL_38
     from rb.features.table import read_table
@@ -94,7 +94,7 @@ def read_features(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
 
 def band_letters(codes: np.ndarray) -> np.ndarray:
     """Letters of filters from their numbers in BAND, (N,); None where there is no such filter."""
-    from rb.features.table import BAND_CODES
+    from rb.features.columns import BAND_CODES
 
     letters = {float(code): letter for letter, code in BAND_CODES.items()}
     return np.array([letters.get(code) for code in codes.tolist()], dtype=object)

@@ -141,9 +141,7 @@ def add_artefacts(
     return truth
 
 
-def _deposit(
-    deposit: _Deposit, size: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _deposit(deposit: _Deposit, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Flat index of each pixel that is hit, once, and what is added to it."""
     y, x, value = deposit
     inside = (y >= 0) & (y < size) & (x >= 0) & (x < size)

@@ -41,9 +41,7 @@ def resampling_taps(resamplings: int) -> NDArray[np.float32]:
     return (taps / np.sqrt(taps[0] ** 2 + 2.0 * np.sum(taps[1:] ** 2))).astype(np.float32)
 
 
-def correlated_noise(
-    rng: np.random.Generator, size: int, resamplings: int
-) -> NDArray[np.float32]:
+def correlated_noise(rng: np.random.Generator, size: int, resamplings: int) -> NDArray[np.float32]:
     """Draw noise of unit variance with the correlation of a resampled image.
 
     Parameters

@@ -79,7 +79,12 @@ def observe(settings: SurveySettings, number: int) -> Observation:
     rng = generators(settings.seed, number)
     exposure, size = settings.exposure, settings.scene.frame_size
     scene = draw_scene(
-        rng["sky"], rng["events"], settings.scene, settings.events, exposure.zero_point
+        rng["sky"],
+        rng["events"],
+        settings.scene,
+        settings.events,
+        exposure.zero_point,
+        settings.detection.stamp_size,
     )
     night, deep = draw_conditions(rng["observation"], exposure, size)
     registration = draw_registration(rng["registration"], exposure, size)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rb.stamps.stampset import REAL, STAMP_SIZE
+from rb.stamps.layout import IMAGES, REAL
 from rb.survey.camera.observation import Observation
 from rb.survey.pipeline.detection import Detections, Reference
 from rb.survey.pipeline.labels import Labels
+from rb.survey.pipeline.measure import Measured
 from rb.survey.pipeline.subtraction import Match
 from rb.survey.settings import SurveySettings
 
@@ -37,6 +39,7 @@ def catalogue_rows(
     found: Detections,
     labels: Labels,
     fwhm: float,
+    measured: Sequence[Measured],
 ) -> dict[str, NDArray[Any]]:
     """Columns of the stamp set's catalogue; docs/survey.md describes each with its unit.
 
@@ -53,7 +56,9 @@ def catalogue_rows(
     labels : Labels
         What is behind them.
     fwhm : float
-        Measured FWHM of the search image, px.
+        FWHM of the search image, px, as the photometry has it.
+    measured : sequence of Measured
+        What is known of the search image and of the template.
 
     Returns
     -------
@@ -93,7 +98,7 @@ def catalogue_rows(
         take(events.x, event, real) - take(galaxies.whole.x, host, hosted),
         take(events.y, event, real) - take(galaxies.whole.y, host, hosted),
     )
-    edge = STAMP_SIZE // 2
+    edge = settings.detection.stamp_size // 2
     mask = observation.mask
     masked = [
         mask[round(y) - edge : round(y) + edge + 1, round(x) - edge : round(x) + edge + 1].mean()
@@ -105,6 +110,7 @@ def catalogue_rows(
         "label": labels.label,
         "group": fill(f"{pointing.field}-{number:05d}"),
         "kind": labels.kind,
+        "negative": found.flux < 0,
         "frame": fill(number).astype(np.int32),
         "field": fill(pointing.field),
         "x": found.x,
@@ -133,8 +139,11 @@ def catalogue_rows(
         "host_sep_arcsec": separation,
         "seeing_srch": fill(night.psf.fwhm * scale),
         "seeing_tmpl": fill(deep.psf.fwhm * scale),
-        "zero_point_srch": fill(night.zero_point_measured),
-        "zero_point_tmpl": fill(deep.zero_point_measured),
+        **{
+            f"{name}_{image}": fill(value)
+            for image, exposure in zip(IMAGES, measured, strict=True)
+            for name, value in exposure.side().items()
+        },
     }
 
 

@@ -10,10 +10,15 @@ import sep
 from numpy.typing import NDArray
 
 from rb.errors import UserError
-from rb.stamps.stampset import STAMP_SIZE
 from rb.survey.settings import DetectionSettings
 
 Array = NDArray[np.float64]
+
+_LATTICE = 20
+"""Places along a side where the scatter of PSF fluxes is measured."""
+
+_DIPOLE_BOX = 17
+"""Side in px of the box in which the negative pixels of dipoles are counted."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +188,12 @@ def detect(
     fwhm: float,
     settings: DetectionSettings,
 ) -> Detections:
-    """Find positive sources in the difference image and measure them.
+    """Find sources in the difference image and measure them.
 
-    The image is filtered with the PSF and thresholded in units of the filtered noise of the sky.
-    As in a real pipeline that noise does not know of the shot noise of bright sources, so their
-    cores yield spurious peaks; the PSF flux's error does know, and a cut on the ratio follows.
+    The image is filtered and thresholded in units of the sky's noise, which knows of the
+    correlation between pixels but not of the shot noise of bright sources, so their cores yield
+    spurious peaks; the PSF flux's error does know, and a cut on the ratio follows. Another cut, on
+    the number of deeply negative pixels round the source, takes out the worst dipoles.
 
     Parameters
     ----------
@@ -198,12 +204,12 @@ def detect(
     fwhm : float
         Measured FWHM of the search image, px.
     settings : DetectionSettings
-        Thresholds.
+        Thresholds, and whether what has become fainter is looked for as well.
 
     Returns
     -------
     Detections
-        Candidates whose stamp lies within the image.
+        Candidates whose stamp lies within the image; those that have become fainter at the end.
 
     Raises
     ------
@@ -213,49 +219,63 @@ def detect(
     image = np.ascontiguousarray(difference, dtype=np.float32)
     background = sep.Background(image, mask=mask, bw=64, bh=64)
     clean = image - background.back()
+    edge = settings.stamp_size // 2
+    excess = noise_excess(clean, variance, mask, fwhm, edge)
+    found = [
+        _detect(sign * clean, background.rms() * excess, mask, settings)
+        for sign in ((1, -1) if settings.negative else (1,))
+    ]
+    sign = np.repeat([1.0, -1.0][: len(found)], [len(f) for f in found])
+    every = np.concatenate(found)
+    height, width = image.shape
+    column, row = np.rint(every["x"]).astype(int), np.rint(every["y"]).astype(int)
+    inside = (column >= edge) & (column < width - edge) & (row >= edge) & (row < height - edge)
+    every, sign = every[inside], sign[inside]
+    flux, error = psf_flux(clean, variance, mask, every["x"], every["y"], fwhm, edge)
+    error = error * excess
+    detections = Detections(
+        x=every["x"],
+        y=every["y"],
+        a=every["a"],
+        b=every["b"],
+        flux=flux,
+        flux_err=error,
+        flags=every["flag"].astype(np.int64),
+    )
+    depth = settings.dipole_depth * background.globalrms
+    opposite = _opposite_pixels(clean, mask, detections.x, detections.y, sign, depth)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        good = (
+            (sign * flux / error >= settings.snr_min)
+            & (1.0 - detections.b / detections.a <= settings.max_ellipticity)
+            & (opposite <= settings.dipole_pixels)
+        )
+    return detections.select(good)
+
+
+def _detect(
+    image: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    settings: DetectionSettings,
+) -> NDArray[Any]:
+    """Positive sources of the filtered image, as `sep` lists them."""
     half = max(1, round(settings.filter_fwhm_px))
     u = np.arange(-half, half + 1)
     sigma = settings.filter_fwhm_px / 2.3548
     kernel = np.exp(-0.5 * (u[:, None] ** 2 + u[None, :] ** 2) / sigma**2)
     kernel /= kernel.sum()
-    excess = noise_excess(clean, variance, mask, fwhm)
-    found = _extract(
+    return _extract(
         "data.detection.threshold",
-        clean,
-        settings.threshold * excess,
-        err=background.rms(),
+        image,
+        settings.threshold,
+        err=noise,
         mask=mask,
         minarea=settings.min_area,
         filter_kernel=kernel.astype(np.float32),
         filter_type="conv",
         deblend_cont=settings.deblend_contrast,
     )
-    edge = STAMP_SIZE // 2
-    height, width = image.shape
-    column, row = np.rint(found["x"]).astype(int), np.rint(found["y"]).astype(int)
-    inside = (column >= edge) & (column < width - edge) & (row >= edge) & (row < height - edge)
-    found = found[inside]
-    flux, error = psf_flux(clean, variance, mask, found["x"], found["y"], fwhm)
-    error = error * excess
-    detections = Detections(
-        x=found["x"],
-        y=found["y"],
-        a=found["a"],
-        b=found["b"],
-        flux=flux,
-        flux_err=error,
-        flags=found["flag"].astype(np.int64),
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        good = (flux / error >= settings.snr_min) & (
-            1.0 - detections.b / detections.a <= settings.max_ellipticity
-        )
-    rms = background.globalrms
-    for side, depth, most in zip(
-        settings.dipole_box_px, settings.dipole_depth, settings.dipole_pixels, strict=True
-    ):
-        good &= _count_below(clean, mask, found["x"], found["y"], side, -depth * rms) <= most
-    return detections.select(good)
 
 
 def noise_excess(
@@ -263,7 +283,7 @@ def noise_excess(
     variance: NDArray[np.float32],
     mask: NDArray[np.bool_],
     fwhm: float,
-    count: int = 400,
+    edge: int,
 ) -> float:
     """By how much PSF fluxes scatter more than the variance says, because noise is correlated.
 
@@ -275,35 +295,41 @@ def noise_excess(
         Pixels to leave out.
     fwhm : float
         Of the PSF, px.
-    count : int
-        At how many places of a lattice the flux is measured.
+    edge : int
+        How far inside the image fluxes are measured, px.
 
     Returns
     -------
     float
-        Robust scatter of flux over error, at least 1.
+        Robust scatter of flux over error on a lattice of places, at least 1.
     """
-    edge = STAMP_SIZE // 2
     height, width = image.shape
-    side = int(np.ceil(np.sqrt(count)))
-    y, x = np.meshgrid(
-        np.linspace(edge, height - 1.0 - edge, side), np.linspace(edge, width - 1.0 - edge, side)
+    x, y = np.meshgrid(
+        np.linspace(edge, width - 1.0 - edge, _LATTICE),
+        np.linspace(edge, height - 1.0 - edge, _LATTICE),
     )
-    flux, error = psf_flux(image, variance, mask, x.ravel(), y.ravel(), fwhm)
+    flux, error = psf_flux(image, variance, mask, x.ravel(), y.ravel(), fwhm, edge)
     pull = flux[np.isfinite(error)] / error[np.isfinite(error)]
-    if len(pull) < 20:
+    if not len(pull):
         return 1.0
     return max(1.0, float(1.4826 * np.median(np.abs(pull - np.median(pull)))))
 
 
-def _count_below(
-    image: NDArray[np.float32], mask: NDArray[np.bool_], x: Array, y: Array, side: int, level: float
+def _opposite_pixels(
+    image: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    x: Array,
+    y: Array,
+    sign: Array,
+    depth: float,
 ) -> NDArray[np.int64]:
-    """Number of unmasked pixels below a level in a box round each position."""
-    u = np.arange(side) - side // 2
-    rows = np.rint(y).astype(int)[:, None, None] + u[None, :, None]
-    columns = np.rint(x).astype(int)[:, None, None] + u[None, None, :]
-    return np.sum((image[rows, columns] < level) & ~mask[rows, columns], axis=(1, 2))
+    """How many unmasked pixels near each position are `depth` ADU beyond 0 in the other sense."""
+    u = np.arange(_DIPOLE_BOX) - _DIPOLE_BOX // 2
+    height, width = image.shape
+    rows = np.clip(np.rint(y).astype(int)[:, None, None] + u[None, :, None], 0, height - 1)
+    columns = np.clip(np.rint(x).astype(int)[:, None, None] + u[None, None, :], 0, width - 1)
+    deep = sign[:, None, None] * image[rows, columns] < -depth
+    return np.asarray(np.sum(deep & ~mask[rows, columns], axis=(1, 2)))
 
 
 def psf_flux(
@@ -313,6 +339,7 @@ def psf_flux(
     x: Array,
     y: Array,
     fwhm: float,
+    reach: int,
     beta: float = 3.0,
 ) -> tuple[Array, Array]:
     """PSF flux and its error at given positions, by weighted least squares.
@@ -324,16 +351,18 @@ def psf_flux(
     mask : ndarray of bool, shape (height, width)
         Pixels to leave out.
     x, y : ndarray of shape (n,)
-        Positions, px, at least 1.5 FWHM from the edge.
+        Positions, px, at least `reach` from the edge.
     fwhm, beta : float
         Moffat PSF.
+    reach : int
+        Pixels farther from a position than this, or than 1.5 FWHM, are left out.
 
     Returns
     -------
     flux, error : ndarray of shape (n,)
         ADU. The error is infinite where every pixel is masked.
     """
-    half = min(int(np.ceil(1.5 * fwhm)), STAMP_SIZE // 2)
+    half = min(int(np.ceil(1.5 * fwhm)), reach)
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     u = np.arange(-half, half + 1)
     cut = (row[:, None, None] + u[None, :, None], column[:, None, None] + u[None, None, :])

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from rb.stamps.stampset import STAMP_SIZE
 from rb.survey.sky.galaxies import on_ellipse
 from rb.survey.sky.render import Sources
 
@@ -37,14 +36,14 @@ def spread(
     count: int,
     size: int,
     separation: float,
+    edge: int,
     taken: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Positions (n, 2) whose stamps lie in the frame, at least `separation` apart.
+    """Positions (n, 2) at least `edge` px inside the frame and `separation` px apart.
 
     By throwing darts; fewer than `count` where no room is left. The positions `taken` are kept
     clear, too.
     """
-    edge = STAMP_SIZE // 2 + 1
     kept = [] if taken is None else list(taken)
     first = len(kept)
     for dart in rng.uniform(edge, size - 1 - edge, size=(60 * count, 2)):
@@ -55,9 +54,7 @@ def spread(
     return np.array(kept[first:]).reshape(-1, 2)
 
 
-def places_in_hosts(
-    rng: np.random.Generator, hosts: Sources, offset: float
-) -> NDArray[np.float64]:
+def places_in_hosts(rng: np.random.Generator, hosts: Sources, offset: float) -> NDArray[np.float64]:
     """One position (n, 2) in px in each galaxy.
 
     Offsets are normal along both axes of the galaxy's ellipse, with a standard deviation of

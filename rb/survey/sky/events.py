@@ -163,6 +163,7 @@ def draw_events(
     galaxies: Galaxies,
     stars: Sources,
     zero_point: float,
+    edge: int,
 ) -> tuple[Events, Galaxies]:
     """Draw whatever else happens in a frame.
 
@@ -182,6 +183,8 @@ def draw_events(
         Those of the field.
     zero_point : float
         Magnitude of 1 ADU.
+    edge : int
+        How far inside the frame explosions lie, px.
 
     Returns
     -------
@@ -195,7 +198,7 @@ def draw_events(
     taken = np.stack([supernovae.x, supernovae.y], axis=1)
     for kind in EXPLOSIONS:
         count = rng.poisson(getattr(settings, f"{kind}_per_frame"))
-        spots = spread(rng, count, size, scene.sn_separation_px, taken)
+        spots = spread(rng, count, size, scene.sn_separation_px, edge, taken)
         taken = np.concatenate([taken, spots])
         count = len(spots)
         peak, host_peak = (getattr(settings, f"{kind}_{what}") for what in ("mag", "host_mag"))
@@ -212,9 +215,7 @@ def draw_events(
     rows = _some(rng, settings.variable_star_per_frame, len(stars.x))
     factor = _factor(rng, settings.variable_star_amplitude, len(rows))
     flux = stars.flux[rows] * (factor - 1.0)
-    events.append(
-        Events.make("variable_star", stars.x[rows], stars.y[rows], flux, star=rows)
-    )
+    events.append(Events.make("variable_star", stars.x[rows], stars.y[rows], flux, star=rows))
 
     rows = _some(rng, settings.agn_per_frame, len(galaxies.mag))
     nucleus = galaxies.whole.flux[rows] * rng.uniform(*settings.agn_share, len(rows))
@@ -238,11 +239,13 @@ def draw_events(
     events.append(Events.make("asteroid", x, y, 10.0 ** (-0.4 * (mag - zero_point)), **trail))
 
     count = rng.poisson(settings.fading_per_frame)
-    spots = spread(rng, count, size, scene.sn_separation_px, taken)
+    spots = spread(rng, count, size, scene.sn_separation_px, edge, taken)
     count = len(spots)
     mag = normal_mags(rng, count, scene.sn_mag, scene.sn_mag_peak, scene.sn_mag_width)
     host_mag = normal_mags(rng, count, scene.host_mag, scene.host_mag_peak, scene.host_mag_width)
-    faded, hosts = draw_explosions(rng, scene, "fading", spots, mag, host_mag, scene.sn_offset, zero_point)
+    faded, hosts = draw_explosions(
+        rng, scene, "fading", spots, mag, host_mag, scene.sn_offset, zero_point
+    )
     faded.host[:] += len(galaxies.mag)
     galaxies = Galaxies.joined(galaxies, hosts)
     events.append(replace(faded, flux=0.0 * faded.flux, template_flux=faded.flux))

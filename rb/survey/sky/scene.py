@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rb.stamps.layout import STAMP_SIZE
 from rb.survey.settings import EventSettings, SceneSettings
 from rb.survey.sky.draws import normal_mags, power_law_mags, spread
 from rb.survey.sky.events import Events, draw_events, draw_explosions
@@ -55,6 +56,7 @@ def draw_scene(
     settings: SceneSettings,
     events: EventSettings,
     zero_point: float,
+    stamp_size: int = STAMP_SIZE,
 ) -> Scene:
     """Draw the sky of one frame.
 
@@ -74,6 +76,8 @@ def draw_scene(
         What changes beside supernovae of type Ia.
     zero_point : float
         Magnitude of 1 ADU.
+    stamp_size : int
+        Pixels along a side of a stamp; those of all supernovae lie within the frame.
 
     Returns
     -------
@@ -84,7 +88,8 @@ def draw_scene(
     low, high = -SOURCE_MARGIN_PX, size + SOURCE_MARGIN_PX
     area_arcmin2 = ((high - low) * settings.pixel_scale / 60.0) ** 2
 
-    spots = spread(rng, settings.sn_per_frame, size, settings.sn_separation_px)
+    edge = stamp_size // 2 + 1
+    spots = spread(rng, settings.sn_per_frame, size, settings.sn_separation_px, edge)
     n_hosts = rng.binomial(len(spots), 1.0 - settings.hostless_fraction)
     host_mag = normal_mags(
         rng, n_hosts, settings.host_mag, settings.host_mag_peak, settings.host_mag_width
@@ -114,7 +119,7 @@ def draw_scene(
     galaxies = Galaxies.joined(hosts, field)
     colour = rng.standard_normal(len(galaxies.mag))
     everything, all_galaxies = draw_events(
-        other, events, settings, supernovae, galaxies, stars, zero_point
+        other, events, settings, supernovae, galaxies, stars, zero_point, edge
     )
     more = other.standard_normal(len(all_galaxies.mag) - len(colour))
     return Scene(

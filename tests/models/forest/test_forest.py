@@ -9,13 +9,16 @@ import pandas as pd
 import pytest
 
 from rb.errors import UserError
-from rb.evaluation.cross_validation import crossvalidate, importances, operating_points
+from rb.evaluation.cross_validation import crossvalidate, operating_points
 from rb.features import ALL_38, FEATURES_FROM_STAMP, PIXEL_FEATURES
 from rb.features.autoscan import compute
 from rb.features.derived import with_derived
 from rb.features.table import FeatureTable, read_table
+from rb.models.contract import Provenance
 from rb.models.forest import files as forest_files
-from rb.models.forest.learners import LEARNERS, AutoscanForest, restricted
+from rb.models.forest.files import load_forest, save_forest
+from rb.models.forest.learners import LEARNERS, AutoscanForest
+from rb.models.forest.scorer import ForestScorer
 
 REAL = "autoscan/autoscan_features_10000rows.csv"
 FEW = ("SNR", "NUMNEGRN", "MAG_REF", "ELLIPTICITY", "AMP")
@@ -41,6 +44,14 @@ def table() -> FeatureTable:
 @pytest.fixture(scope="module")
 def real(shared_data: Path) -> FeatureTable:
     return read_table(shared_data / REAL)
+
+
+def save(model: AutoscanForest, path: Path) -> Path:
+    return save_forest(ForestScorer(model), path)
+
+
+def load(path: Path) -> AutoscanForest:
+    return load_forest(path).forest
 
 
 # -- learning and predicting -----------------------------------------------------------------
@@ -78,7 +89,7 @@ def test_the_tuned_learner_chooses_and_averages(table, tmp_path):
     unseen = make_table(300, seed=1)
     p_real = model.predict(unseen)
     assert ((p_real < 0.5) == unseen.labels).mean() > 0.85
-    again = AutoscanForest.load(model.save(tmp_path / "forest.rb"))
+    again = load(save(model, tmp_path / "forest.rb"))
     np.testing.assert_array_equal(again.predict(unseen), p_real)
 
 
@@ -141,8 +152,12 @@ def test_derived_features_need_their_ingredients():
 @pytest.mark.parametrize("learner", ["forest", "boosting"])
 def test_files_keep_the_forest(table, tmp_path, learner):
     model = AutoscanForest(learner, FEW, seed=4).fit(table)
-    path = model.save(tmp_path / "new" / "forest.rb")
-    again = AutoscanForest.load(path)
+    whole = ForestScorer(model, "stamps", 0.4, Provenance("few", licence="CC0"))
+    path = save_forest(whole, tmp_path / "new" / "forest.rb")
+    loaded = load_forest(path)
+    assert (loaded.features_from, loaded.threshold) == ("stamps", 0.4)
+    assert loaded.provenance == whole.provenance
+    again = loaded.forest
     np.testing.assert_array_equal(again.predict(table), model.predict(table))
     assert again.features == FEW
     assert (again.learner, again.seed, again.trained_on) == (learner, 4, table.digest)
@@ -161,12 +176,12 @@ def rewrite(path: Path, **entries: bytes) -> None:
 
 @pytest.fixture
 def saved(table, tmp_path) -> Path:
-    return AutoscanForest("forest", FEW).fit(table).save(tmp_path / "forest.rb")
+    return save(AutoscanForest("forest", FEW).fit(table), tmp_path / "forest.rb")
 
 
 def refused(path: Path, match: str) -> None:
     with pytest.raises(UserError, match=match) as caught:
-        AutoscanForest.load(path)
+        load(path)
     assert "\n" not in str(caught.value)
 
 
@@ -180,9 +195,13 @@ def test_files_that_are_refused(saved, tmp_path):
     meta = json.loads(zipfile.ZipFile(saved).read("forest.json"))
     for change, match in [
         ({"scikit_learn": "0.1"}, "saved with scikit-learn 0.1, this is .* train the forest again"),
-        ({"format": 2}, "format 1"),
+        ({"format": 1}, "of format 2; train it again"),
         ({"learner": "oracle"}, "unknown learner"),
         ({"features": "SNR"}, "makes no sense"),
+        ({"features_from": "hearsay"}, "makes no sense"),
+        ({"threshold": 2}, "makes no sense"),
+        ({"provenance": None}, "makes no sense"),
+        ({"provenance": {"name": {}}}, "makes no sense"),
         ({"members": 10**9}, "makes no sense"),
         ({"members": 2}, "damaged"),
         ({"features": ["SNR"]}, "other classes or features"),
@@ -196,9 +215,9 @@ def test_files_that_are_refused(saved, tmp_path):
 def test_an_unwritable_place(table, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        AutoscanForest("boosting", FEW).fit(table).save(tmp_path / "file" / "forest.rb")
+        save(AutoscanForest("boosting", FEW).fit(table), tmp_path / "file" / "forest.rb")
     with pytest.raises(UserError, match="not trained yet"):
-        AutoscanForest().save(tmp_path / "forest.rb")
+        save(AutoscanForest(), tmp_path / "forest.rb")
 
 
 def test_pickles_and_other_objects_are_not_loaded(saved):
@@ -232,7 +251,7 @@ def test_trees_that_lead_out_of_themselves_are_not_walked(table, tmp_path, learn
             nodes = member._predictors[0][0].nodes
             nodes[{"feature": "feature_idx"}.get(field, field)][0] = value
         with pytest.raises(UserError, match="not to be trusted"):
-            AutoscanForest.load(model.save(tmp_path / "spoiled.rb"))
+            load(save(model, tmp_path / "spoiled.rb"))
 
     spoiled("left", 10**6)
     spoiled("right", 0)
@@ -240,7 +259,7 @@ def test_trees_that_lead_out_of_themselves_are_not_walked(table, tmp_path, learn
 
 
 def test_flipped_bytes_never_pass_unnoticed(saved, table):
-    model = AutoscanForest.load(saved)
+    model = load(saved)
     expected = model.predict(table)
     data = saved.read_bytes()
     rng = np.random.default_rng(0)
@@ -252,7 +271,7 @@ def test_flipped_bytes_never_pass_unnoticed(saved, table):
             copy[rng.integers(len(copy))] ^= 1 << rng.integers(8)
         saved.write_bytes(copy)
         try:
-            again = AutoscanForest.load(saved)
+            again = load(saved)
         except UserError as error:
             assert "\n" not in str(error)
         else:
@@ -263,7 +282,7 @@ def test_an_interrupted_save_leaves_nothing(table, tmp_path, monkeypatch):
     import skops.io
 
     model = AutoscanForest("forest", FEW).fit(table)
-    path = model.save(tmp_path / "forest.rb")
+    path = save(model, tmp_path / "forest.rb")
     before = path.read_bytes()
 
     def interrupted(*_: object, **__: object) -> bytes:
@@ -271,10 +290,10 @@ def test_an_interrupted_save_leaves_nothing(table, tmp_path, monkeypatch):
 
     monkeypatch.setattr(skops.io, "dumps", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        model.save(path)
+        save(model, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["forest.rb"]
-    assert forest_files._FORMAT == 1
+    assert forest_files._FORMAT == 2
 
 
 # -- evaluation ------------------------------------------------------------------------------
@@ -322,7 +341,7 @@ def test_impossible_folds(table, folds):
 
 
 def test_importances_rank_what_matters(table):
-    found = importances(table, "boosting", 3, 2, 0, FEW)
+    found = crossvalidate(table, "boosting", 3, 0, FEW, repeats=2).importance
     assert list(found["feature"][:1]) == ["SNR"]
     assert set(found["feature"][:3]) == {"SNR", "NUMNEGRN", "MAG_REF"}
     useless = found.set_index("feature").loc[["ELLIPTICITY", "AMP"]]
@@ -377,7 +396,7 @@ def test_the_papers_forest_on_real_rows(real):
 
 
 def test_a_forest_of_stamp_features_scores_stamps(real):
-    model = restricted(real, PIXEL_FEATURES)
+    model = AutoscanForest(features=PIXEL_FEATURES).fit(real)
     y, x = np.mgrid[:51, :51] - 25.0
     rng = np.random.default_rng(0)
     stamps = rng.normal(0, 10, (40, 3, 51, 51))

@@ -169,6 +169,38 @@ def test_sizes(root: Path, shape: tuple[int, int], padded: int) -> None:
     assert stamps.meta["n_nan_pixels"] == 3 * padded
 
 
+@pytest.mark.parametrize("size", [30, 63, 64])
+def test_stamps_of_any_size(root: Path, size: int) -> None:
+    write(root, "a", ztf_file(1))
+    stamps = read(root, stamp_size=size)
+    assert stamps.stamp_size == size
+    assert stamps.stamps[0, 1, size // 2, size // 2] == 102
+    assert stamps.catalogue["n_padded"].iloc[0] == 3 * max(size**2 - 63**2, 0)
+
+
+def test_cutouts_as_they_come(root: Path) -> None:
+    # The second is shortened at the edge of the chip; a whole one of its survey has 63 px.
+    edge = dict.fromkeys(triplet(), fits_bytes(np.ones((63, 36), "f4")))
+    write(root, "a", container([ztf(1), ztf(2, edge, xpos=5.2)], ZTF_SCHEMA))
+    stamps = read(root, stamp_size=None)
+    np.testing.assert_array_equal(stamps.stamps[0, 1], image(2.0))
+    assert np.isnan(stamps.stamps[1]).sum() == 3 * 63 * 27
+    write(root, "b", container([winter(5)], WINTER_SCHEMA))
+    assert read(root, stamp_size=None, survey="winter").stamp_size == 81
+
+
+def test_cutouts_of_several_sizes_make_no_set_as_they_come(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "CHUNK", 1)
+    records = [rubin(1, triplet((30, 30), compress=False)), rubin(2, triplet((40, 40)))]
+    write(root, "r", container(records, RUBIN_SCHEMA))
+    with pytest.raises(UserError, match="cutouts of 30 px, and of 40 px in r, .*data.stamp_size"):
+        read(root, stamp_size=None)
+    assert list((root.parent / "cache").iterdir()) == []
+    assert len(read(root, stamp_size=30)) == 2
+
+
 def test_shortened_cutouts_are_placed_by_the_chip(root: Path) -> None:
     # Columns 1 to 36 of the chip around a candidate in column 5 of it.
     pixels = np.ones((63, 36), "f4")
@@ -338,6 +370,9 @@ def test_pipes_and_devices_are_left_alone(root: Path) -> None:
         ({"pixel_scale_target": "inf"}, "not a finite number"),
         ({"pixel_scales": [1, 2]}, "a number for each survey"),
         ({"cutout_sizes": {"ztf": 0}}, "have to be positive"),
+        ({"stamp_size": 0}, "data.stamp_size is 0; give a number of pixels from 1"),
+        ({"stamp_size": "big"}, "data.stamp_size is big; give"),
+        ({"stamp_size": None, "pixel_scale_target": 0.263}, "data.stamp_size has to say"),
         ({"label": "drb"}, "data.label has to have"),
         ({"label": {"score": "drb", "real_above": 0.1, "bogus_below": 0.9}}, "would be both"),
     ],

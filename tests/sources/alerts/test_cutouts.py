@@ -79,7 +79,7 @@ def test_several_gzip_members_are_one_file() -> None:
 @settings(max_examples=60, deadline=None)
 def test_candidate_lands_in_the_middle_and_the_rest_is_nan(rows: int, columns: int) -> None:
     pixels = image(1.0, (rows, columns))
-    stamp, padded = place(pixels)
+    stamp, padded = place(pixels, 51)
     assert stamp.shape == (51, 51)
     assert stamp[25, 25] == pixels[rows // 2, columns // 2]
     assert padded == np.isnan(stamp).sum()
@@ -93,13 +93,13 @@ def test_candidate_lands_in_the_middle_and_the_rest_is_nan(rows: int, columns: i
 )
 def test_columns_that_are_kept(n: int, first: int, last: int) -> None:
     pixels = np.tile(np.arange(n, dtype="f4"), (n, 1))
-    stamp, padded = place(pixels)
+    stamp, padded = place(pixels, 51)
     assert (stamp[0, 0], stamp[0, -1], padded) == (first, last, 0)
 
 
 @pytest.mark.parametrize(("n", "left", "right"), [(49, 1, 1), (50, 0, 1), (20, 15, 16)])
 def test_smaller_cutouts_are_padded_on_both_sides(n: int, left: int, right: int) -> None:
-    gaps = np.isnan(place(np.ones((51, n), "f4"))[0][0])
+    gaps = np.isnan(place(np.ones((51, n), "f4"), 51)[0][0])
     assert gaps[:left].all() and gaps[51 - right :].all() and gaps.sum() == left + right
 
 
@@ -130,8 +130,8 @@ def gaussian(n: int, sigma: float) -> np.ndarray:
 @pytest.mark.parametrize("n", [51, 62, 63, 40])
 def test_resampling_to_the_same_scale_is_cutting(n: int) -> None:
     pixels = image(1.0, (n, n))
-    stamp, padded = resample(pixels, 1.0)
-    expected, expected_padded = place(pixels)
+    stamp, padded = resample(pixels, 1.0, 51)
+    expected, expected_padded = place(pixels, 51)
     np.testing.assert_allclose(stamp, expected, rtol=1e-5)
     assert padded == expected_padded
 
@@ -139,7 +139,7 @@ def test_resampling_to_the_same_scale_is_cutting(n: int) -> None:
 @pytest.mark.parametrize("ratio", [0.26, 0.5, 0.9, 1.2])
 def test_resampling_conserves_flux_and_place(ratio: float) -> None:
     pixels = 1000 * gaussian(63, 1.2)
-    stamp, padded = resample(pixels, ratio)
+    stamp, padded = resample(pixels, ratio, 51)
     assert padded == 0
     assert stamp.sum() == pytest.approx(pixels.sum(), rel=2e-4)
     y, x = np.mgrid[:51, :51]
@@ -153,7 +153,7 @@ def test_resampling_conserves_flux_and_place(ratio: float) -> None:
 def test_flux_between_old_edges_is_exact() -> None:
     rng = np.random.default_rng(1)
     pixels = rng.normal(0, 10, (153, 153)).astype("f4")
-    stamp, padded = resample(pixels, 3.0)
+    stamp, padded = resample(pixels, 3.0, 51)
     sums = pixels.reshape(51, 3, 51, 3).sum(axis=(1, 3))
     np.testing.assert_allclose(stamp, sums, atol=1e-3)
     assert padded == 0
@@ -162,7 +162,7 @@ def test_flux_between_old_edges_is_exact() -> None:
 @given(st.floats(0.1, 5.0), st.integers(20, 90))
 @settings(max_examples=40, deadline=None)
 def test_flat_sky_stays_flat(ratio: float, n: int) -> None:
-    stamp, padded = resample(np.full((n, n), 7.0, "f4"), ratio)
+    stamp, padded = resample(np.full((n, n), 7.0, "f4"), ratio, 51)
     assert np.isnan(stamp).sum() == padded
     np.testing.assert_allclose(stamp[np.isfinite(stamp)], 7.0 * ratio**2, rtol=1e-4)
 
@@ -170,12 +170,12 @@ def test_flat_sky_stays_flat(ratio: float, n: int) -> None:
 def test_missing_pixels_do_not_leak() -> None:
     pixels = np.full((63, 63), 10.0, "f4")
     pixels[30, 31] = np.nan
-    finer, _ = resample(pixels, 0.5)
+    finer, _ = resample(pixels, 0.5, 51)
     np.testing.assert_allclose(finer[np.isfinite(finer)], 2.5, rtol=1e-5)
     assert 4 <= np.isnan(finer).sum() <= 9
-    coarser, padded = resample(pixels, 1.2)
+    coarser, padded = resample(pixels, 1.2, 51)
     assert np.isnan(coarser).sum() == padded + 2, "row 30 is shared by two new rows"
-    empty, _ = resample(np.full((63, 63), np.nan, "f4"), 0.5)
+    empty, _ = resample(np.full((63, 63), np.nan, "f4"), 0.5, 51)
     assert np.isnan(empty).all()
 
 

@@ -434,8 +434,9 @@ import sys
 import rb.sources.des.plan, rb.sources.des.read
 rb.sources.des.plan._UNIT = 60
 # No `if __name__ == "__main__"`: worker processes must not run the script again.
-from rb.sources import des, des_build
-des_build._WORTH_A_POOL = {pool}
+from rb.sources import des
+import rb.sources.des.build
+rb.sources.des.build._WORTH_A_POOL = {pool}
 stamps = des.open_stamps(
     dict(root={root!r}, cache={cache!r}, processes=2, max_bad_share=0.05), progress=False)
 print(stamps.digest)

@@ -31,7 +31,7 @@ def time_prediction(
     Parameters
     ----------
     predict
-        Called with ``batch[:size]``; its result is dropped.
+        Called with `batch[:size]`; its result is dropped.
     batch
         Array or tensor, stamps along the first axis. A batch size beyond its length is
         filled by repeating it.
@@ -45,14 +45,14 @@ def time_prediction(
         Longest time spent on one batch size.
     synchronise
         Called before the clock is read; for an accelerator, which computes while Python
-        runs on (``torch.cuda.synchronize``).
+        runs on (`torch.cuda.synchronize`).
 
     Returns
     -------
     pandas.DataFrame
-        A row a batch size: ``batch_size``, ``ms_per_stamp`` (median), ``mad`` (median
-        absolute deviation), ``min``, ``max``, ``cpu_ms_per_stamp`` (median of the
-        process's CPU time over all threads), ``repeats``. All times are milliseconds per
+        A row a batch size: `batch_size`, `ms_per_stamp` (median), `mad` (median
+        absolute deviation), `min`, `max`, `cpu_ms_per_stamp` (median of the
+        process's CPU time over all threads), `repeats`. All times are milliseconds per
         stamp.
 
     Raises

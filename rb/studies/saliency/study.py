@@ -21,15 +21,15 @@ from rb.evaluation.results import unique_names
 from rb.evaluation.scored_run import ScoredRun, score_runs
 from rb.explain.attribution import Explainer
 from rb.explain.examples import pick
-from rb.explain.published import DES_SHARES, PAPER_PERCENT
-from rb.explain.run import WORDS, ExplainedRun, bar, colors, titles
 from rb.explain.settings import SaliencySettings, read_settings
-from rb.explain.shares import CALLS, QUADRANT_NAMES, share_columns, shares_table
+from rb.explain.shares import CALLS, share_columns, shares_table
 from rb.explain.winners import win_counts, winner_table
-from rb.io.files import write_whole
-from rb.models.checkpoint import TrainedModel
+from rb.io.files import safe_name, write_whole
+from rb.paper.values import DES_SHARES, WINNER_PERCENT, winner_percents
+from rb.report.examples import QUADRANTS
 from rb.report.sections import SMALL, Picture, Section
-from rb.studies.saliency_sections import methods_and_checks
+from rb.studies.saliency.checks import methods_and_checks
+from rb.studies.saliency.explained import ExplainedRun, colors, distribution, progress, titles
 from rb.tracking import Tracking
 
 _GALLERIES = {  # figure numbers of the paper: with and without the difference image
@@ -59,8 +59,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> li
     names = unique_names([one.result for one in evaluated])
     runs = []
     for name, one in zip(names, evaluated, strict=True):
-        model = one.candidate.model
-        if not isinstance(model, TrainedModel):
+        if one.chosen.model.network is None:
             console.print(f"{name}: left out, for it is no network and has no derivatives")
             continue
         runs.append(_measure(name, one, settings, config, console))
@@ -82,28 +81,27 @@ def _measure(
     console: Console,
 ) -> ExplainedRun:
     """Panel shares of the run's candidates, also written beside the report."""
-    model: Any = one.candidate.model
-    explainer = Explainer.of(model, settings.attribution)
+    explainer = Explainer.of(one.chosen.model, settings.attribution)
     index = np.arange(one.result.n)
     if settings.n_shares is not None and settings.n_shares < index.size:
         index = np.random.default_rng(settings.seed).permutation(index)[: settings.n_shares]
         index.sort()
     rows = one.rows[index]
     started = time.perf_counter()
-    with bar(console, f"{name}: saliency", len(rows)) as tick:
+    with progress(console, f"{name}: saliency", len(rows)) as tick:
         table = shares_table(
             explainer, one.stamp_set, rows, one.result.p_real[index], one.result.threshold, tick
         )
     elapsed = time.perf_counter() - started
     console.print(f"{name}: panel shares of {len(rows):,} saliency maps in {elapsed:.1f} s")
-    key = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    key = safe_name(name)
     if config["report"]:
         stream = io.BytesIO()
         table.to_parquet(stream, index=False)
         file = Path(config["report"]) / "data" / f"saliency_{key}.parquet"
         write_whole(file, stream.getvalue(), "the table of panel shares")
-    kind, threshold = explainer.inputs.kind, one.result.threshold
-    return ExplainedRun(name, key, kind, threshold, explainer, one, rows, table)
+    inputs, threshold = explainer.inputs.kind, one.result.threshold
+    return ExplainedRun(name, key, inputs, threshold, explainer, one, rows, table)
 
 
 def _winners(runs: list[ExplainedRun], confidence: float) -> Section:
@@ -118,18 +116,16 @@ def _winners(runs: list[ExplainedRun], confidence: float) -> Section:
     paragraphs += [_in_words(run) for run in runs]
     tables = {
         f"{run.name}: the image that decides": winner_table(
-            run.table, run.explainer.channels, run.kind, confidence
+            run.table, run.explainer.channels, winner_percents(run.inputs), confidence
         )
         for run in runs
     }
     wins = {
-        run.name: win_counts(run.table, run.explainer.channels)
-        for run in runs
-        if run.table["quadrant"].isin(QUADRANT_NAMES).any() and len(run.table) > SMALL
+        run.name: win_counts(run.table, run.explainer.channels) for run in runs if distribution(run)
     }
     pictures = []
     if wins:
-        published = {r.name: PAPER_PERCENT[r.kind] for r in runs if _as_published(r)}
+        published = {r.name: WINNER_PERCENT[r.inputs] for r in runs if _as_published(r)}
         pictures = [
             Picture(
                 "saliency_winners",
@@ -149,7 +145,7 @@ def _winners(runs: list[ExplainedRun], confidence: float) -> Section:
 
 
 def _as_published(run: ExplainedRun) -> bool:
-    return tuple(run.explainer.channels) == tuple(PAPER_PERCENT[run.kind]["TP"])
+    return tuple(run.explainer.channels) == tuple(WINNER_PERCENT[run.inputs]["TP"])
 
 
 def _in_words(run: ExplainedRun) -> str:
@@ -187,7 +183,7 @@ def _distributions(runs: list[ExplainedRun]) -> Section | None:
             run.table[share_columns(run.explainer.channels)].to_numpy(),
         )
         for run in runs
-        if len(run.table) > SMALL and run.table["quadrant"].isin(QUADRANT_NAMES).any()
+        if distribution(run)
     }
     if not of_run:
         return None
@@ -215,7 +211,7 @@ def _single(runs: list[ExplainedRun]) -> Section | None:
         table = run.table.drop(columns=["principal", "saturated", "missing"]).set_index("id")
         columns = share_columns(run.explainer.channels)
         table[["p_real", *columns]] = table[["p_real", *columns]].round(4)
-        if run.kind == "dia" and table.index.isin(list(DES_SHARES)).any():
+        if run.inputs == "dia" and table.index.isin(list(DES_SHARES)).any():
             for number, column in enumerate(columns):
                 printed = {one: shares[number] for one, shares in DES_SHARES.items()}
                 table[f"{column}, authors' later DIA"] = table.index.map(printed)
@@ -239,7 +235,7 @@ def _maps(run: ExplainedRun, settings: SaliencySettings) -> Section:
     else:
         wanted = {"TN": 2, "TP": 2, CALLS[1]: 2, CALLS[0]: 2}
         index = pick(run.table["quadrant"].to_numpy(), wanted, settings.seed)[:4]
-    number = 8 if run.kind == "dia" else 9
+    number = 8 if run.inputs == "dia" else 9
     caption = (
         "Left, the images in their natural flux with the limits of their grey scales below; "
         "right, the saliency map of the same panels, its most important pixel being 1 (paper, "
@@ -259,11 +255,11 @@ def _galleries(run: ExplainedRun, settings: SaliencySettings) -> Section | None:
         if not index.size:
             continue
         of = int((groups == group).sum())
-        title = f"{group}: {WORDS[group]}" if group in WORDS else group
+        title = f"{group}: {QUADRANTS[group][2]}" if group in QUADRANTS else group
         figure = _page(run, index, contours=True, title=f"{title} ({of:,})")
         paper = ""
         if group in _GALLERIES:
-            paper = f" (paper, Figure {_GALLERIES[group][run.kind != 'dia']})"
+            paper = f" (paper, Figure {_GALLERIES[group][run.inputs != 'dia']})"
         pictures.append(
             Picture(
                 f"saliency_{run.key}_{group.replace(' ', '_')}",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +11,10 @@ from rich.console import Console
 
 from rb.evaluation.scored_run import ScoredRun
 from rb.explain.attribution import Explainer
-from rb.explain.shares import share_columns
-
-WORDS = {
-    "TN": "bogus, called bogus",
-    "TP": "real, called real",
-    "FN": "real, called bogus",
-    "FP": "bogus, called real",
-}
+from rb.explain.shares import QUADRANT_NAMES, share_columns
+from rb.io.progress import counter
+from rb.report.examples import QUADRANTS
+from rb.report.sections import SMALL
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,7 @@ class ExplainedRun:
 
     name: str
     key: str
-    kind: str
+    inputs: str
     threshold: float
     explainer: Explainer
     evaluated: ScoredRun
@@ -46,7 +41,8 @@ def titles(run: ExplainedRun, index: np.ndarray) -> list[str]:
     found = []
     for _, row in run.table.iloc[index].iterrows():
         shares = "   ".join(f"{c} {row[c]:.2f}" for c in columns if np.isfinite(row[c]))
-        call = WORDS.get(row["quadrant"], row["quadrant"])
+        quadrant = row["quadrant"]
+        call = QUADRANTS[quadrant][2] if quadrant in QUADRANTS else quadrant
         found.append(f"{row['id']}   {call}   p_real {row['p_real']:.3f}   {shares}")
     return found
 
@@ -59,19 +55,11 @@ def colors(run: ExplainedRun, index: np.ndarray) -> list[str]:
     return [by_quadrant.get(quadrant, INK) for quadrant in run.table["quadrant"].iloc[index]]
 
 
-@contextmanager
-def bar(console: Console, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(console: Console, what: str, total: int | None) -> Any:
     """A progress bar that counts maps; nothing where the output is a file."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    return counter(console.is_terminal, what, total, "maps")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda n: progress.advance(task, n)
+
+def distribution(run: ExplainedRun) -> bool:
+    """Whether there are enough labelled candidates to show how something is distributed."""
+    return len(run.table) > SMALL and run.table["quadrant"].isin(QUADRANT_NAMES).any()

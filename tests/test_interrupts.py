@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from rb.hydra_job import Interrupted, raise_interrupted, uninterrupted
+from rb.interrupts import Interrupted, raise_interrupted, uninterrupted
 from rb.tracking import Tracking
 
 
