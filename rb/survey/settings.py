@@ -52,6 +52,7 @@ class SceneSettings:
     host_mag: tuple[float, float]
     host_mag_peak: float
     host_mag_width: float
+    host_correlation: float
     hostless_fraction: float
 
 
@@ -210,6 +211,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "scene.sn_mag_width": (1e-3, 100.0),
     "scene.host_mag_width": (1e-3, 100.0),
     "scene.hostless_fraction": (0.0, 1.0),
+    "scene.host_correlation": (-0.99, 0.99),
     "scene.galaxy_knots_share": (0.0, 1.0),
     "events.agn_share": (0.0, 1.0),
     "events.asteroid_slope": (-2.0, 2.0),

@@ -41,11 +41,11 @@ def _hot_pixel(rng: np.random.Generator, size: int, noise: float, fwhm: float) -
 
 def _bad_column(rng: np.random.Generator, size: int, noise: float, fwhm: float) -> _Deposit:
     """A column, or part of one, of too much signal, with the unevenness of a trap."""
-    length = min(int(rng.exponential(150.0)) + 30, size)
+    length = min(int(rng.exponential(60.0)) + 30, size)
     start = int(rng.integers(0, size - length + 1))
     stop = start + length
     width = 1 + int(rng.random() < 0.2)
-    level = noise * rng.uniform(1.0, 3.0)
+    level = noise * rng.uniform(0.7, 2.5)
     y, x = np.mgrid[start:stop, 0:width]
     value = level * rng.lognormal(0.0, 0.15, y.shape)
     return y.ravel(), (x + rng.integers(0, size - width)).ravel(), value.ravel()
@@ -62,7 +62,7 @@ def _ghost(rng: np.random.Generator, size: int, noise: float, fwhm: float) -> _D
     rim = rng.uniform(0.5, 1.5)
     with np.errstate(over="ignore"):
         shape = 1.0 / (1.0 + np.exp((r - radius) / rim)) / (1.0 + np.exp((inner - r) / rim))
-    value = noise * rng.uniform(0.4, 2.0) * shape
+    value = noise * rng.uniform(0.3, 1.2) * shape
     return (y + int(cy)).ravel(), (x + int(cx)).ravel(), value.ravel()
 
 

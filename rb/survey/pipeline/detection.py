@@ -82,53 +82,6 @@ def moffat_stamp(fwhm: float, beta: float, dx: Array, dy: Array, half: int) -> A
     return profile / profile.sum(axis=(1, 2), keepdims=True)
 
 
-def measure_fwhm(
-    image: NDArray[np.float32], x: Array, y: Array, flux: Array, usable: NDArray[np.bool_]
-) -> float:
-    """FWHM in px of the PSF, from the most compact of the bright sources.
-
-    The radial profile about the barycentre falls to half its peak at FWHM/2; stars are the sources
-    for which it does so first, so a low quantile over bright sources is the PSF's.
-
-    Parameters
-    ----------
-    image : ndarray of shape (height, width)
-        Image with its sky removed.
-    x, y, flux : ndarray of shape (n,)
-        Sources.
-    usable : ndarray of bool, shape (height, width)
-        Pixels that are not saturated.
-
-    Returns
-    -------
-    float
-        FWHM in px; NaN where there is no source to measure.
-    """
-    half = 12
-    widths = []
-    for i in np.argsort(-flux, kind="stable")[:40]:
-        row, column = round(float(y[i])), round(float(x[i]))
-        cut = np.s_[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1]
-        if image[cut].shape != (2 * half + 1, 2 * half + 1) or not usable[cut].all():
-            continue
-        u = np.arange(-half, half + 1)
-        r = np.hypot(u[None, :] - (x[i] - column), u[:, None] - (y[i] - row)).ravel()
-        values = image[cut].ravel()
-        # The central value: the quadratic through the innermost pixels.
-        core = r < 2.5
-        fit = np.polyfit(r[core] ** 2, values[core], 2)
-        peak = fit[-1]
-        if peak <= 0.0:
-            continue
-        order = np.argsort(r, kind="stable")
-        profile = np.convolve(values[order], np.ones(7) / 7.0, mode="valid") / peak
-        radii = r[order][3:-3]
-        below = np.flatnonzero(profile < 0.5)
-        if len(below) and below[0] > 0:
-            widths.append(2.0 * radii[below[0]])
-    return float(np.quantile(widths, 0.25)) if widths else float("nan")
-
-
 def _extract(key: str, *args: Any, **options: Any) -> NDArray[Any]:
     """Call `sep.extract`; where its buffers overflow, say which threshold was too low."""
     try:
@@ -168,6 +121,7 @@ def find_reference(
         settings.reference_threshold,
         err=noise,
         minarea=4,
+        deblend_nthresh=16,
         deblend_cont=0.002,
     )
     x, y = found["x"], found["y"]

@@ -23,12 +23,19 @@ def power_law_mags(
 
 
 def normal_mags(
-    rng: np.random.Generator, count: int, bounds: tuple[float, float], peak: float, width: float
+    normal: NDArray[np.float64], bounds: tuple[float, float], peak: float, width: float
 ) -> NDArray[np.float64]:
-    """Draw magnitudes from a normal distribution cut at two bounds, by inverting its integral."""
+    """Turn standard normal numbers into magnitudes of a normal distribution cut at two bounds."""
     low, high = ndtr((np.array(bounds) - peak) / width)
-    u = low + (high - low) * rng.random(count)
-    return np.clip(peak + width * ndtri(u), *bounds)
+    return np.clip(peak + width * ndtri(low + (high - low) * ndtr(normal)), *bounds)
+
+
+def correlated_normals(
+    rng: np.random.Generator, count: int, correlation: float
+) -> NDArray[np.float64]:
+    """Pairs of standard normal numbers, shape (2, count), with a correlation."""
+    first, second = rng.standard_normal((2, count))
+    return np.stack([first, correlation * first + np.sqrt(1.0 - correlation**2) * second])
 
 
 def spread(

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rb.survey.settings import EventSettings, SceneSettings
-from rb.survey.sky.draws import normal_mags, places_in_hosts, power_law_mags, spread
+from rb.survey.sky.draws import (
+    correlated_normals,
+    normal_mags,
+    places_in_hosts,
+    power_law_mags,
+    spread,
+)
 from rb.survey.sky.galaxies import Galaxies, draw_galaxies
 from rb.survey.sky.render import Sources
 
@@ -115,31 +121,29 @@ def draw_explosions(
     settings: SceneSettings,
     kind: str,
     spots: NDArray[np.float64],
-    mag: NDArray[np.float64],
-    host_mag: NDArray[np.float64],
-    offset: float,
     zero_point: float,
+    mag_peak: float | None = None,
+    host_mag_peak: float | None = None,
+    offset: float | None = None,
 ) -> tuple[Events, Galaxies]:
     """Put explosions at given places, each in a host of its own that lies round it.
+
+    Magnitudes of explosions and hosts are correlated, because both grow with distance.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         Random numbers of this frame and this step alone.
     settings : SceneSettings
-        For the hosts' sizes and structure.
+        Magnitudes, and the hosts' sizes and structure.
     kind : str
         One of `KINDS`.
     spots : ndarray of shape (n, 2)
-        Places in px; the last ones are without a host where `host_mag` is shorter.
-    mag : ndarray of shape (n,)
-        Magnitudes of the explosions.
-    host_mag : ndarray of shape (m,)
-        Magnitudes of the hosts, m <= n.
-    offset : float
-        Standard deviation of the offset from the host's centre per axis, half-light radii.
+        Places in px.
     zero_point : float
         Magnitude of 1 ADU.
+    mag_peak, host_mag_peak, offset : float, optional
+        In place of `sn_mag_peak`, `host_mag_peak` and `sn_offset`.
 
     Returns
     -------
@@ -147,10 +151,18 @@ def draw_explosions(
     hosts : Galaxies
         `events.host` counts their rows.
     """
-    n_hosts = len(host_mag)
-    hosts = draw_galaxies(rng, settings, host_mag, np.zeros((n_hosts, 2)), zero_point)
+    mag_peak = settings.sn_mag_peak if mag_peak is None else mag_peak
+    host_mag_peak = settings.host_mag_peak if host_mag_peak is None else host_mag_peak
+    offset = settings.sn_offset if offset is None else offset
+    n = len(spots)
+    normal = correlated_normals(rng, n, settings.host_correlation)
+    mag = normal_mags(normal[0], settings.sn_mag, mag_peak, settings.sn_mag_width)
+    host_mag = normal_mags(normal[1], settings.host_mag, host_mag_peak, settings.host_mag_width)
+    # As many of the last ones as there are hostless ones.
+    n_hosts = rng.binomial(n, 1.0 - settings.hostless_fraction)
+    hosts = draw_galaxies(rng, settings, host_mag[:n_hosts], np.zeros((n_hosts, 2)), zero_point)
     hosts = hosts.moved(spots[:n_hosts] - places_in_hosts(rng, hosts.whole, offset))
-    host = np.where(np.arange(len(spots)) < n_hosts, np.arange(len(spots)), -1)
+    host = np.where(np.arange(n) < n_hosts, np.arange(n), -1)
     flux = 10.0 ** (-0.4 * (mag - zero_point))
     return Events.make(kind, spots[:, 0], spots[:, 1], flux, host=host), hosts
 
@@ -196,20 +208,16 @@ def draw_events(
     events = [supernovae]
     size = scene.frame_size
     taken = np.stack([supernovae.x, supernovae.y], axis=1)
-    for kind in EXPLOSIONS:
+    for kind in (*EXPLOSIONS, "fading"):
         count = rng.poisson(getattr(settings, f"{kind}_per_frame"))
         spots = spread(rng, count, size, scene.sn_separation_px, edge, taken)
         taken = np.concatenate([taken, spots])
-        count = len(spots)
-        peak, host_peak = (getattr(settings, f"{kind}_{what}") for what in ("mag", "host_mag"))
-        mag = normal_mags(rng, count, scene.sn_mag, peak, scene.sn_mag_width)
-        host_mag = normal_mags(rng, count, scene.host_mag, host_peak, scene.host_mag_width)
-        offset = getattr(settings, f"{kind}_offset")
-        exploded, hosts = draw_explosions(
-            rng, scene, kind, spots, mag, host_mag, offset, zero_point
-        )
-        exploded.host[:] += len(galaxies.mag)
+        own = [getattr(settings, f"{kind}_{key}", None) for key in ("mag", "host_mag", "offset")]
+        exploded, hosts = draw_explosions(rng, scene, kind, spots, zero_point, *own)
+        exploded.host[exploded.host >= 0] += len(galaxies.mag)
         galaxies = Galaxies.joined(galaxies, hosts)
+        if kind == "fading":
+            exploded = replace(exploded, flux=0.0 * exploded.flux, template_flux=exploded.flux)
         events.append(exploded)
 
     rows = _some(rng, settings.variable_star_per_frame, len(stars.x))
@@ -237,18 +245,6 @@ def draw_events(
     length, angle = rng.uniform(*settings.asteroid_trail_px, count), rng.uniform(0, np.pi, count)
     trail = {"trail_x": length * np.cos(angle), "trail_y": length * np.sin(angle)}
     events.append(Events.make("asteroid", x, y, 10.0 ** (-0.4 * (mag - zero_point)), **trail))
-
-    count = rng.poisson(settings.fading_per_frame)
-    spots = spread(rng, count, size, scene.sn_separation_px, edge, taken)
-    count = len(spots)
-    mag = normal_mags(rng, count, scene.sn_mag, scene.sn_mag_peak, scene.sn_mag_width)
-    host_mag = normal_mags(rng, count, scene.host_mag, scene.host_mag_peak, scene.host_mag_width)
-    faded, hosts = draw_explosions(
-        rng, scene, "fading", spots, mag, host_mag, scene.sn_offset, zero_point
-    )
-    faded.host[:] += len(galaxies.mag)
-    galaxies = Galaxies.joined(galaxies, hosts)
-    events.append(replace(faded, flux=0.0 * faded.flux, template_flux=faded.flux))
     return Events.joined(events), galaxies
 
 

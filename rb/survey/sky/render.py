@@ -23,6 +23,9 @@ MERGED_LOG_VARIANCE = 0.05
 _BOXES = np.rint(6.0 * 1.5 ** np.arange(18)).astype(np.int64)
 """Half sides in px of the boxes that Gaussians are drawn in: few, so that many share one size."""
 
+_INVISIBLE = 0.2
+"""Gaussians whose peak is below this share of the floor are not drawn."""
+
 _CHUNK_PIXELS = 1 << 18
 """Pixels drawn at once: a batch that stays in the processor's cache."""
 
@@ -93,7 +96,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class _Gaussians:
-    """Gaussians, each of one source: `owner` (row), `weight` (flux fraction), `covariance` (px^2)."""
+    """Gaussians, each of one source: `owner` (row), `weight` (flux share), `covariance` (px^2)."""
 
     owner: NDArray[np.int64]
     weight: Floats
@@ -167,6 +170,7 @@ def _boxes(
     dx, dy = ((c - np.rint(c)).astype("f4") for c in (sources.x, sources.y))
     # Gaussians that share box size and source stand together; so do sources that have as many.
     order = np.lexsort((seen.owner, size))
+    order = order[np.abs(peak[order]) > _INVISIBLE * floor]
     group = np.flatnonzero(np.diff(size[order] * len(sources.x) + seen.owner[order], prepend=-1))
     count = np.diff(group, append=len(order))
     box = size[order[group]]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rb.stamps.layout import STAMP_SIZE
 from rb.survey.settings import EventSettings, SceneSettings
-from rb.survey.sky.draws import normal_mags, power_law_mags, spread
+from rb.survey.sky.draws import power_law_mags, spread
 from rb.survey.sky.events import Events, draw_events, draw_explosions
 from rb.survey.sky.galaxies import Galaxies, draw_galaxies
 from rb.survey.sky.render import Sources
@@ -90,16 +90,7 @@ def draw_scene(
 
     edge = stamp_size // 2 + 1
     spots = spread(rng, settings.sn_per_frame, size, settings.sn_separation_px, edge)
-    n_hosts = rng.binomial(len(spots), 1.0 - settings.hostless_fraction)
-    host_mag = normal_mags(
-        rng, n_hosts, settings.host_mag, settings.host_mag_peak, settings.host_mag_width
-    )
-    sn_mag = normal_mags(
-        rng, len(spots), settings.sn_mag, settings.sn_mag_peak, settings.sn_mag_width
-    )
-    supernovae, hosts = draw_explosions(
-        rng, settings, "sn", spots, sn_mag, host_mag, settings.sn_offset, zero_point
-    )
+    supernovae, hosts = draw_explosions(rng, settings, "sn", spots, zero_point)
 
     n_field = rng.poisson(settings.galaxy_density * area_arcmin2)
     mag = power_law_mags(rng, n_field, settings.galaxy_mag, settings.galaxy_slope)
