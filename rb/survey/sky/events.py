@@ -105,7 +105,9 @@ class Events:
         trailed = self.extent > 0.0
         count = np.where(trailed, _TRAIL_POINTS, 1)
         owner = np.repeat(np.arange(len(self)), count)
-        step = np.concatenate([np.linspace(-0.5, 0.5, c) if c > 1 else np.zeros(1) for c in count])
+        first = np.cumsum(count) - count
+        nth = np.arange(len(owner)) - first[owner]
+        step = np.where(trailed[owner], nth / (_TRAIL_POINTS - 1.0) - 0.5, 0.0)
         return (
             Sources.points(
                 self.x[owner] + step * self.trail_x[owner],
