@@ -63,6 +63,7 @@ class EventSettings:
     variable_star_per_frame: float
     variable_star_amplitude: float
     agn_per_frame: float
+    agn_host_mag: tuple[float, float]
     agn_share: tuple[float, float]
     agn_amplitude: float
     asteroid_per_frame: float

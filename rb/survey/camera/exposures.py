@@ -373,8 +373,8 @@ def _sources(
         event = np.flatnonzero(events.template_flux)
         host = events.host[event]
         with_host = np.where(host >= 0, shift[:, host], 0.0) if len(galaxies.mag) else 0.0
-        there = np.stack([events.x[event], events.y[event]]) + with_host
-        changed = Sources.points(*there, events.template_flux[event])
+        x, y = np.stack([events.x[event], events.y[event]]) + with_host
+        changed = Sources.points(x, y, events.template_flux[event])
     star = events.star[event]
     colours = [scene.galaxy_colour[owner], scene.star_colour, np.zeros(len(event))]
     varies = star >= 0

@@ -222,12 +222,14 @@ def draw_events(
             exploded = replace(exploded, flux=0.0 * exploded.flux, template_flux=exploded.flux)
         events.append(exploded)
 
-    rows = _some(rng, settings.variable_star_per_frame, len(stars.x))
+    rows = _some(rng, settings.variable_star_per_frame, np.arange(len(stars.x)))
     factor = _factor(rng, settings.variable_star_amplitude, len(rows))
     flux = stars.flux[rows] * (factor - 1.0)
     events.append(Events.make("variable_star", stars.x[rows], stars.y[rows], flux, star=rows))
 
-    rows = _some(rng, settings.agn_per_frame, len(galaxies.mag))
+    brightest, faintest = settings.agn_host_mag
+    hosts_of_agn = np.flatnonzero((galaxies.mag >= brightest) & (galaxies.mag <= faintest))
+    rows = _some(rng, settings.agn_per_frame, hosts_of_agn)
     nucleus = galaxies.whole.flux[rows] * rng.uniform(*settings.agn_share, len(rows))
     factor = _factor(rng, settings.agn_amplitude, len(rows))
     events.append(
@@ -250,9 +252,9 @@ def draw_events(
     return Events.joined(events), galaxies
 
 
-def _some(rng: np.random.Generator, mean: float, available: int) -> NDArray[np.int64]:
-    """Rows of some of the sources there are, each at most once."""
-    return rng.permutation(available)[: rng.poisson(mean)]
+def _some(rng: np.random.Generator, mean: float, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Some of these rows, each at most once."""
+    return rng.permutation(rows)[: rng.poisson(mean)]
 
 
 def _factor(rng: np.random.Generator, amplitude: float, count: int) -> NDArray[np.float64]:

@@ -107,7 +107,7 @@ class _Gaussians:
         area = self.covariance[:, 0] * self.covariance[:, 1] - self.covariance[:, 2] ** 2
         size = np.floor(0.5 * np.log(area) / MERGED_LOG_VARIANCE).astype(np.int64)
         key, group = np.unique(self.owner * 256 + size + 64, return_inverse=True)
-        weight = np.bincount(group, self.weight)
+        weight = np.bincount(group, self.weight).astype(np.float64)
         means = [np.bincount(group, self.weight * self.covariance[:, i]) / weight for i in range(3)]
         return _Gaussians(key // 256, weight, np.stack(means, axis=-1))
 
