@@ -65,8 +65,9 @@ def renderers(seed: int) -> None:
     night = observation.search.conditions
     size = settings.scene.frame_size
     print("\nrenderers, CPU ms a source (search image of frame 0), largest difference over peak")
-    for name in ("galaxies", "stars"):
-        sources: Sources = getattr(observation.scene, name)
+    lists = {"galaxies": observation.scene.galaxies.parts, "stars": observation.scene.stars}
+    for name in lists:
+        sources: Sources = lists[name]
         few = Sources(*(getattr(sources, f.name)[:60] for f in dataclasses.fields(Sources)))
         shapes = night.psf.at(few.x, few.y)
         images, cost = {}, {}

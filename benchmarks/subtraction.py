@@ -29,8 +29,9 @@ from threadpoolctl import threadpool_limits
 from rb.stamps.stampset import BOGUS
 from rb.survey.camera.observation import Observation, observe
 from rb.survey.frame import match_frame
-from rb.survey.pipeline.detection import detect, find_reference, measure_fwhm, psf_flux
+from rb.survey.pipeline.detection import detect, find_reference, psf_flux
 from rb.survey.pipeline.labels import label_detections
+from rb.survey.pipeline.measure import find_stars, measure_exposure
 from rb.survey.pipeline.subtraction import difference_variance, subtract
 from rb.survey.settings import SurveySettings, settings_from_config
 
@@ -76,7 +77,8 @@ def run_frame(
     match = match_frame(settings, observation, reference)
     # The same expected noise for all, so that their residuals can be compared.
     variance = difference_variance(search.variance, template.variance, match)
-    fwhm = measure_fwhm(search.image, reference.x, reference.y, reference.flux, ~mask)
+    stars = find_stars(template.image, ~mask, reference)
+    fwhm = measure_exposure(search, stars, reference).fwhm
     for name, method in METHODS.items():
         start = time.process_time()
         difference = method(settings, observation)
@@ -95,12 +97,12 @@ def judge(
     score: Score,
 ) -> None:
     scene, mask = observation.scene, observation.mask
-    sn = scene.supernovae
+    sn, galaxies = scene.events, scene.galaxies
     pull = difference / np.sqrt(variance)
     crowd = np.concatenate
-    x = crowd([scene.galaxies.x, scene.stars.x, sn.x])
-    y = crowd([scene.galaxies.y, scene.stars.y, sn.y])
-    mag = crowd([scene.galaxy_mag, scene.star_mag, scene.sn_mag])
+    x = crowd([galaxies.whole.x, scene.stars.x, sn.x])
+    y = crowd([galaxies.whole.y, scene.stars.y, sn.y])
+    mag = crowd([galaxies.mag, scene.star_mag, scene.event_mag])
     rows, columns = np.indices(pull.shape)
     blank = ~mask & (observation.artefacts == 0)
     for xi, yi, mi in zip(x, y, mag, strict=True):
@@ -115,7 +117,7 @@ def judge(
 
     for sources, mags, values in (
         (scene.stars, scene.star_mag, score.stars),
-        (scene.galaxies, scene.galaxy_mag, score.galaxies),
+        (galaxies.whole, galaxies.mag, score.galaxies),
     ):
         for xi, yi, mi in zip(sources.x, sources.y, mags, strict=True):
             inside = 30 < xi < pull.shape[1] - 31 and 30 < yi < pull.shape[0] - 31

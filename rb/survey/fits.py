@@ -66,7 +66,7 @@ def write_frame(
 
     number, pointing = observation.number, observation.pointing
     search, template = observation.search, observation.template
-    recovered = labels.supernova[labels.supernova >= 0]
+    recovered = labels.event[labels.event >= 0]
     header = pointing.wcs().to_header()
     header["FRAME"] = (number, "frame number")
     header["FIELD"] = (pointing.field, "field")
@@ -103,32 +103,30 @@ def _truth_table(
 ) -> Any:
     from astropy.io import fits
 
-    kinds = ("galaxy", "star", "sn")
-    parts = (scene.galaxies, scene.stars, scene.supernovae)
-    mags = (scene.galaxy_mag, scene.star_mag, scene.sn_mag)
-    x = np.concatenate([part.x for part in parts])
-    y = np.concatenate([part.y for part in parts])
+    galaxies, stars, events = scene.galaxies.whole, scene.stars, scene.events
+    x = np.concatenate([galaxies.x, stars.x, events.x])
+    y = np.concatenate([galaxies.y, stars.y, events.y])
     ra, dec = pointing.sky(x, y)
-    counts = [len(part.x) for part in parts]
+    extended = len(galaxies.x)
+    kind = np.full(len(x), "galaxy", dtype="U16")
+    kind[extended:] = "star"
     host = np.full(len(x), -1)
     found = np.zeros(len(x), dtype=bool)
-    if counts[2]:
-        host[-counts[2] :] = scene.sn_host
-        found[len(x) - counts[2] + recovered] = True
+    radius, index = np.zeros(len(x)), np.ones(len(x))
+    radius[:extended], index[:extended] = galaxies.radius, galaxies.index
+    first = len(x) - len(events)
+    kind[first:], host[first:] = events.kind, events.host
+    found[first + recovered] = True
+    mag = np.concatenate([scene.galaxies.mag, scene.star_mag, scene.event_mag])
     columns = [
-        fits.Column("KIND", "6A", array=np.repeat(kinds, counts)),
+        fits.Column("KIND", "16A", array=kind),
         fits.Column("X", "D", "pix", array=x),
         fits.Column("Y", "D", "pix", array=y),
         fits.Column("RA", "D", "deg", array=ra),
         fits.Column("DEC", "D", "deg", array=dec),
-        fits.Column("MAG", "D", "mag", array=np.concatenate(mags)),
-        fits.Column(
-            "RADIUS",
-            "D",
-            "arcsec",
-            array=np.concatenate([p.radius for p in parts]) * pointing.pixel_scale,
-        ),
-        fits.Column("SERSIC", "D", array=np.concatenate([p.index for p in parts])),
+        fits.Column("MAG", "D", "mag", array=mag),
+        fits.Column("RADIUS", "D", "arcsec", array=radius * pointing.pixel_scale),
+        fits.Column("SERSIC", "D", array=index),
         fits.Column("HOST", "J", array=host),
         fits.Column("FOUND", "L", array=found),
     ]

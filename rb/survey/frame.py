@@ -16,7 +16,7 @@ from rb.stamps.batch import Stamps
 from rb.stamps.layout import MASKED, STAMP_SIZE
 from rb.survey.camera.observation import Observation, observe
 from rb.survey.pipeline.catalogue import catalogue_rows, frame_summary
-from rb.survey.pipeline.detection import Detections, Reference, detect, find_reference, measure_fwhm
+from rb.survey.pipeline.detection import Detections, Reference, detect, find_reference
 from rb.survey.pipeline.labels import label_detections
 from rb.survey.pipeline.measure import Measured, find_stars, measure_exposure
 from rb.survey.pipeline.subtraction import (
@@ -94,15 +94,21 @@ def simulate_frame(settings: SurveySettings, number: int, keep: Path | None = No
     noise = template.conditions.sky_noise
     reference = find_reference(template.image, noise, settings.detection)
     watch.lap("reference")
+    planes = settings.planes
+    stars = find_stars(template.image, ~mask, reference)
+    measured = [
+        measure_exposure(exposure, stars, reference, "variance" in planes)
+        for exposure in (search, template)
+    ]
+    watch.lap("measurement")
+    # Where no star tells, which tiny frames can bring about, the truth does.
+    fwhm = measured[0].fwhm if np.isfinite(measured[0].fwhm) else search.conditions.psf.fwhm
     match = match_frame(settings, observation, reference)
     matched = match.convolve(template.image)
     watch.lap("psf_matching")
     difference = subtract(search.image, matched, match)
     variance = difference_variance(search.variance, template.variance, match)
     watch.lap("subtraction")
-    fwhm = measure_fwhm(matched, reference.x, reference.y, reference.flux, ~mask)
-    if not np.isfinite(fwhm):
-        fwhm = search.conditions.psf.fwhm
     found = detect(difference, variance, mask, fwhm, settings.detection)
     watch.lap("detection")
     labels = label_detections(found, observation, settings.detection)
@@ -111,13 +117,6 @@ def simulate_frame(settings: SurveySettings, number: int, keep: Path | None = No
     size = settings.detection.stamp_size
     stamps = cut_stamps((difference, search.image, template.image), found.x, found.y, size)
     watch.lap("stamps")
-    planes = settings.planes
-    stars = find_stars(template.image, ~mask, reference)
-    measured = [
-        measure_exposure(exposure, stars, reference, "variance" in planes)
-        for exposure in (search, template)
-    ]
-    watch.lap("measurement")
     catalogue = catalogue_rows(settings, observation, reference, found, labels, fwhm, measured)
     variances = _variance_stamps(measured, match, mask, found, size)
     psf = np.stack([exposure.psf for exposure in measured])

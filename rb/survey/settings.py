@@ -21,7 +21,7 @@ from rb.errors import UserError
 from rb.settings import Choice, Count, Items, Number, Share, Span, Whole, read
 from rb.stamps.layout import OPTIONAL
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised whenever a change of the simulator changes its sets, so that old caches are not used."""
 
 Amount = Annotated[float, Number(0)]
@@ -41,6 +41,8 @@ class SceneSettings:
     galaxy_radius_arcsec: Amount
     galaxy_radius_slope: Amount
     galaxy_radius_scatter: Amount
+    galaxy_knots: Amount
+    galaxy_knots_share: Share
     star_density: Amount
     star_mag: Range
     star_slope: Annotated[float, Number(-2.0, 2.0)]
@@ -50,10 +52,45 @@ class SceneSettings:
     sn_mag_peak: Amount
     sn_mag_width: Annotated[float, Number(0.001, 100.0)]
     sn_separation_px: Amount
+    sn_offset: Amount
     host_mag: Range
     host_mag_peak: Amount
     host_mag_width: Annotated[float, Number(0.001, 100.0)]
+    host_correlation: Annotated[float, Number(-0.99, 0.99)]
     hostless_fraction: Share
+
+
+@dataclass(frozen=True)
+class EventSettings:
+    """What else differs between the images, mean numbers per frame: all off."""
+
+    variable_star_per_frame: Amount
+    variable_star_amplitude: Amount
+    agn_per_frame: Amount
+    agn_host_mag: Range
+    agn_share: Annotated[tuple[float, float], Span(Number(0.0, 1.0))]
+    agn_amplitude: Amount
+    asteroid_per_frame: Amount
+    asteroid_mag: Range
+    asteroid_slope: Annotated[float, Number(-2.0, 2.0)]
+    asteroid_trail_px: Range
+    fading_per_frame: Amount
+    cc_sn_per_frame: Amount
+    cc_sn_mag: Amount
+    cc_sn_host_mag: Amount
+    cc_sn_offset: Amount
+    tde_per_frame: Amount
+    tde_mag: Amount
+    tde_host_mag: Amount
+    tde_offset: Amount
+    kilonova_per_frame: Amount
+    kilonova_mag: Amount
+    kilonova_host_mag: Amount
+    kilonova_offset: Amount
+    nova_per_frame: Amount
+    nova_mag: Amount
+    nova_host_mag: Amount
+    nova_offset: Amount
 
 
 @dataclass(frozen=True)
@@ -73,6 +110,7 @@ class ExposureSettings:
     psf_variation: Annotated[float, Number(0.0, 0.3)]
     psf_variation_ellipticity: Annotated[float, Number(0.0, 0.2)]
     brighter_fatter: Amount
+    colour_seeing: Annotated[float, Number(0.0, 0.1)]
     sky_noise: Annotated[float, Number(0.001, 1e06)]
     sky_noise_scatter: Amount
     shot_noise: Amount
@@ -84,7 +122,12 @@ class ExposureSettings:
     registration_px: Amount
     registration_warp_px: Amount
     registration_source_px: Amount
+    refraction_px: Amount
+    flat_error: Annotated[float, Number(0.0, 0.2)]
+    coadd_resamplings: Annotated[int, Whole(0, 4)]
+    template_resamplings: Annotated[int, Whole(0, 4)]
     saturation: Annotated[float, Number(1.0, 1e12)]
+    saturation_growth_px: Annotated[int, Whole(0, 10)]
 
 
 @dataclass(frozen=True)
@@ -96,6 +139,9 @@ class ArtefactSettings:
     bad_columns: Amount
     ghosts: Amount
     trails: Amount
+    masked_cosmic_rays: Amount
+    masked_columns: Amount
+    masked_trails: Amount
 
 
 @dataclass(frozen=True)
@@ -123,6 +169,9 @@ class DetectionSettings:
     deblend_contrast: Share
     snr_min: Amount
     max_ellipticity: Share
+    dipole_depth: Amount
+    dipole_pixels: Count
+    negative: Annotated[bool, Choice((True, False))]
     match_radius_px: Annotated[float, Number(0.1, 25.0)]
     match_snr: Amount
     reference_threshold: Amount
@@ -137,6 +186,7 @@ class SurveySettings:
     seed: Annotated[int, Whole(0)]
     planes: Annotated[tuple[str, ...], Items(Choice(OPTIONAL))]
     scene: SceneSettings
+    events: EventSettings
     exposure: ExposureSettings
     artefacts: ArtefactSettings
     subtraction: SubtractionSettings
@@ -210,4 +260,9 @@ def _check_together(settings: SurveySettings) -> None:
         raise UserError(
             f"data.scene.sn_per_frame={scene.sn_per_frame} do not fit a frame of "
             f"{scene.frame_size} px at data.scene.sn_separation_px={scene.sn_separation_px:g}"
+        )
+    if settings.events.fading_per_frame > 0 and not settings.detection.negative:
+        raise UserError(
+            "data.events.fading_per_frame: what fades is only found with "
+            "data.detection.negative=true"
         )

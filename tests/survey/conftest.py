@@ -6,7 +6,8 @@ SMALL = {
     "seed": 5,
     "scene": {
         "frame_size": 240,
-        "star_density": 14.0,
+        "star_density": 24.0,
+        "star_mag": [16.4, 22.8],
         "galaxy_density": 14.0,
         "sn_per_frame": 8,
         "sn_mag": [19.0, 23.0],

@@ -11,7 +11,10 @@ from rb.survey.frame import cut_stamps, simulate_frame
 from rb.survey.settings import settings_from_config
 from rb.survey.sky.scene import draw_scene
 
-QUIET = {"cosmic_rays": 0, "hot_pixels": 0, "bad_columns": 0, "ghosts": 0, "trails": 0}
+QUIET = {
+    **{"cosmic_rays": 0, "hot_pixels": 0, "bad_columns": 0, "ghosts": 0, "trails": 0},
+    **{"masked_cosmic_rays": 0, "masked_columns": 0, "masked_trails": 0},
+}
 
 
 def same(first, second):
@@ -31,14 +34,14 @@ def test_a_frame_depends_on_seed_and_number_alone(small):
 
 
 def test_supernovae_come_back_where_and_as_bright_as_they_were(small):
-    small["scene"] |= {"sn_mag": [19.0, 21.0], "sn_mag_peak": 20.0, "star_density": 8.0}
+    small["scene"] |= {"sn_mag": [19.0, 21.0], "sn_mag_peak": 20.0}
     small["exposure"] = {"sky_noise": 20.0, "calibration_error": 0.0}
     settings = settings_from_config(small)
     offsets, errors, found, injected = [], [], 0, 0
     for number in range(3):
         frame = simulate_frame(settings, number)
         real = frame.catalogue["label"] == 0
-        truth = observe(settings, number).scene.supernovae
+        truth = observe(settings, number).scene.events
         for x, y in zip(frame.catalogue["x"][real], frame.catalogue["y"][real], strict=True):
             offsets.append(np.min(np.hypot(truth.x - x, truth.y - y)))
         errors.extend((frame.catalogue["mag"] - frame.catalogue["true_mag"])[real])
@@ -59,10 +62,10 @@ def test_zero_point_sets_the_counts(small):
     small["scene"] |= {"star_density": 0.0, "galaxy_density": 0.0, "hostless_fraction": 1.0}
     settings = settings_from_config(small)
     rng = np.random.default_rng(0)
-    scene = draw_scene(rng, settings.scene, settings.exposure.zero_point)
+    scene = draw_scene(rng, rng, settings.scene, settings.events, settings.exposure.zero_point)
     night, _ = draw_conditions(rng, settings.exposure, 240)
     exposure = expose(rng, scene, night, settings.exposure, 240, "mixture")
-    total = np.sum(10.0 ** (-0.4 * (scene.sn_mag - night.zero_point)))
+    total = np.sum(10.0 ** (-0.4 * (scene.event_mag - night.zero_point)))
     assert (exposure.image - night.sky_level).sum() == pytest.approx(total, rel=0.02)
 
 
@@ -105,9 +108,9 @@ def test_catalogue_is_complete_and_consistent(small):
 def test_artefacts_are_found_and_named(small, setting, kind):
     small["artefacts"] = QUIET | {setting: 12.0}
     small["scene"] |= {"sn_per_frame": 0}
-    # Single frames can be spared by chance; three cannot.
+    # Single frames can be spared by chance; twelve cannot.
     settings = settings_from_config(small)
-    kinds = np.concatenate([simulate_frame(settings, n).catalogue["kind"] for n in range(3)])
+    kinds = np.concatenate([simulate_frame(settings, n).catalogue["kind"] for n in range(12)])
     assert np.sum(kinds == kind) > 3
     others = set(KINDS) - {kind, "", "saturation"}
     assert not others & set(kinds)

@@ -37,8 +37,8 @@ def test_seeing_shape_and_noise_agree_with_the_truth(number):
         assert (found.e1, found.e2) == pytest.approx((truth.psf.e1, truth.psf.e2), abs=0.015)
         assert found.sky_noise == pytest.approx(truth.sky_noise, rel=0.03)
         assert found.zero_point == truth.zero_point_measured != truth.zero_point
-        known = ~exposure.saturated
-        assert np.isnan(found.variance[exposure.saturated]).all()
+        known = ~exposure.masked
+        assert np.isnan(found.variance[exposure.masked]).all()
         ratio = found.variance[known] / exposure.variance[known]
         assert np.median(ratio) == pytest.approx(1.0, abs=0.06)
         assert np.quantile(ratio, [0.01, 0.99]) == pytest.approx([1, 1], abs=0.25)

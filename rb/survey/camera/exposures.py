@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
+from rb.survey.camera.noise import correlated_noise
 from rb.survey.settings import ExposureSettings
 from rb.survey.sky.render import Shapes, Sources, draw_sources
 from rb.survey.sky.scene import Scene
@@ -98,6 +100,8 @@ class Conditions:
         Level of the sky that was left in the image and its change over the frame, ADU.
     exposures : int
         Number of exposures added.
+    resamplings : int
+        How often the image was put onto another pixel grid.
     saturation : float
         Level above the sky at which pixels saturate, ADU.
     """
@@ -111,6 +115,7 @@ class Conditions:
     gradient_x: float
     gradient_y: float
     exposures: int
+    resamplings: int
     saturation: float
 
 
@@ -126,6 +131,9 @@ class Exposure:
         Float32, ADU^2.
     saturated : ndarray of bool, shape (size, size)
         Pixels at the saturation level, bleeds included.
+    masked : ndarray of bool, shape (size, size)
+        Pixels that the reduction leaves out: the saturated ones and their surroundings, and
+        artefacts that were recognised.
     conditions : Conditions
         How it was taken.
     """
@@ -133,15 +141,17 @@ class Exposure:
     image: NDArray[np.float32]
     variance: NDArray[np.float32]
     saturated: NDArray[np.bool_]
+    masked: NDArray[np.bool_]
     conditions: Conditions
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Where the template's sources lie relative to the search image's, after alignment.
+    """Where the template's sources lie relative to the search image's, and how bright they are.
 
-    A global shift, a smooth warp, and a scatter per source (centroiding noise, differential
-    refraction), all in px.
+    Left over from the alignment are a global shift, a smooth warp, a scatter per source, and a
+    shift in proportion to its colour along the direction in which the atmosphere refracts, all in
+    px. The flux scale varies smoothly, because flat fields are not perfect.
     """
 
     shift: NDArray[np.float64]
@@ -149,26 +159,41 @@ class Registration:
     warp_x: Smooth
     warp_y: Smooth
     source: float
+    refraction: NDArray[np.float64]
+    flat_error: float
+    flat: Smooth
 
-    def displace(self, rng: np.random.Generator, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-        """Positions in the template of sources that the search image has at (x, y)."""
+    def displacement(
+        self, rng: np.random.Generator, x: NDArray, y: NDArray, colour: NDArray
+    ) -> NDArray[np.float64]:
+        """Template position minus search position of sources at (x, y), shape (2, n)."""
+        warp = self.warp * np.stack([self.warp_x(x, y), self.warp_y(x, y)])
         scatter = self.source * rng.standard_normal((2, len(x)))
-        return (
-            x + self.shift[0] + self.warp * self.warp_x(x, y) + scatter[0],
-            y + self.shift[1] + self.warp * self.warp_y(x, y) + scatter[1],
+        return np.asarray(
+            self.shift[:, None] + warp + scatter + np.multiply.outer(self.refraction, colour)
         )
+
+    def flux_ratio(self, x: NDArray, y: NDArray) -> NDArray[np.float64]:
+        """By how much too bright the template shows sources at (x, y)."""
+        return 1.0 + self.flat_error * self.flat(x, y)
 
 
 def draw_registration(
     rng: np.random.Generator, settings: ExposureSettings, size: int
 ) -> Registration:
     """Draw the registration error of one pair of images."""
+    direction = rng.uniform(0.0, 2.0 * np.pi)
+    # Both images were taken at some airmass; what counts is the difference.
+    strength = settings.refraction_px * rng.standard_normal()
     return Registration(
         shift=settings.registration_px * rng.standard_normal(2),
         warp=settings.registration_warp_px * rng.rayleigh(0.8),
         warp_x=Smooth.draw(rng, size),
         warp_y=Smooth.draw(rng, size),
         source=settings.registration_source_px,
+        refraction=strength * np.array([np.cos(direction), np.sin(direction)]),
+        flat_error=settings.flat_error,
+        flat=Smooth.draw(rng, size),
     )
 
 
@@ -200,9 +225,15 @@ def draw_conditions(
     search_n = int(rng.integers(*settings.deep_exposures, endpoint=True)) if deep else 1
     template_n = search_n * int(rng.integers(*settings.template_exposures, endpoint=True))
     pair = []
-    for n, fwhm, scatter in (
-        (search_n, settings.search_fwhm_px, settings.search_fwhm_scatter),
-        (template_n, settings.template_fwhm_px, settings.template_fwhm_scatter),
+    search_resamplings = settings.coadd_resamplings if search_n > 1 else 0
+    for n, fwhm, scatter, resamplings in (
+        (search_n, settings.search_fwhm_px, settings.search_fwhm_scatter, search_resamplings),
+        (
+            template_n,
+            settings.template_fwhm_px,
+            settings.template_fwhm_scatter,
+            settings.template_resamplings,
+        ),
     ):
         e = settings.psf_ellipticity * rng.standard_normal(2) / np.sqrt(n) ** 0.5
         psf = Psf(
@@ -233,16 +264,13 @@ def draw_conditions(
                 gradient_x=float(gradient[0] * scale),
                 gradient_y=float(gradient[1] * scale),
                 exposures=n,
+                resamplings=resamplings,
                 saturation=float(settings.saturation * scale),
             )
         )
     search, template = pair
     # The template's sky is subtracted when it is built.
     return search, replace(template, sky_level=0.0)
-
-
-def _scaled(sources: Sources, scale: float, x: NDArray, y: NDArray) -> Sources:
-    return replace(sources, x=x, y=y, flux=sources.flux * scale)
 
 
 def _bleed(rng: np.random.Generator, image: NDArray[np.float32], level: float) -> NDArray[np.bool_]:
@@ -295,32 +323,61 @@ def expose(
         Noisy image, its variance, saturated pixels.
     """
     scale = 10.0 ** (0.4 * (conditions.zero_point - settings.zero_point))
-    template = registration is not None
     image = np.zeros((size, size), dtype=np.float32)
-    layers = [(scene.galaxies, None), (scene.stars, scene.motion)]
-    if not template:
-        layers.append((scene.supernovae, None))
-    for sources, motion in layers:
-        x, y = sources.x, sources.y
-        if registration is not None:
-            if motion is not None:
-                x, y = x - motion[:, 0], y - motion[:, 1]
-            x, y = registration.displace(rng, x, y)
-        shapes = conditions.psf.at(x, y)
-        if motion is not None:
-            # Bright stars look wider, in proportion to their peak (Gruen et al. 2015,
-            # JINST 10 C05032).
-            peak = 0.6 * sources.flux * scale / shapes.fwhm**2
-            swell = 1.0 + settings.brighter_fatter * np.minimum(peak / conditions.saturation, 1.0)
-            shapes = replace(shapes, fwhm=shapes.fwhm * swell)
-        draw_sources(
-            image, _scaled(sources, scale, x, y), shapes, renderer, 0.03 * conditions.sky_noise
-        )
+    sources, colour, is_star = _sources(rng, scene, registration)
+    sources = replace(sources, flux=sources.flux * scale)
+    shapes = conditions.psf.at(sources.x, sources.y)
+    # Bright stars look wider, in proportion to their peak (Gruen et al. 2015, JINST 10 C05032),
+    # and blue ones wider than red ones, because seeing and refraction depend on wavelength.
+    peak = np.where(is_star, 0.6 * np.abs(sources.flux) / shapes.fwhm**2, 0.0)
+    swell = 1.0 + settings.brighter_fatter * np.minimum(peak / conditions.saturation, 1.0)
+    swell = swell * np.maximum(1.0 + settings.colour_seeing * colour, 0.5)
+    shapes = replace(shapes, fwhm=shapes.fwhm * swell)
+    draw_sources(image, sources, shapes, renderer, 0.03 * conditions.sky_noise)
 
     saturated = _bleed(rng, image, conditions.saturation)
+    masked = saturated
+    if settings.saturation_growth_px and saturated.any():
+        masked = binary_dilation(saturated, iterations=settings.saturation_growth_px)
     variance = conditions.sky_noise**2 + conditions.shot_noise * np.maximum(image, 0.0)
-    image += np.sqrt(variance) * rng.standard_normal(image.shape, dtype=np.float32)
+    noise = correlated_noise(rng, size, conditions.resamplings)
+    image += np.sqrt(variance) * noise
     ramp = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     image += conditions.sky_level + conditions.gradient_x * ramp
     image += (conditions.gradient_y * ramp)[:, None]
-    return Exposure(image, variance.astype(np.float32), saturated, conditions)
+    return Exposure(image, variance.astype(np.float32), saturated, masked, conditions)
+
+
+def _sources(
+    rng: np.random.Generator, scene: Scene, registration: Registration | None
+) -> tuple[Sources, NDArray[np.float64], NDArray[np.bool_]]:
+    """What is drawn into one image, the colour of each source, and which are point-like."""
+    galaxies, stars, events = scene.galaxies, scene.stars, scene.events
+    parts, owner = galaxies.parts, galaxies.owner
+    if registration is None:
+        changed, event = events.in_search()
+    else:
+        x, y = galaxies.whole.x, galaxies.whole.y
+        shift = registration.displacement(rng, x, y, scene.galaxy_colour)
+        ratio = registration.flux_ratio(x, y)
+        parts = replace(
+            parts,
+            x=parts.x + shift[0, owner],
+            y=parts.y + shift[1, owner],
+            flux=parts.flux * ratio[owner],
+        )
+        x, y = stars.x - scene.motion[:, 0], stars.y - scene.motion[:, 1]
+        move = registration.displacement(rng, x, y, scene.star_colour)
+        flux = stars.flux * registration.flux_ratio(x, y)
+        stars = replace(stars, x=x + move[0], y=y + move[1], flux=flux)
+        event = np.flatnonzero(events.template_flux)
+        host = events.host[event]
+        with_host = np.where(host >= 0, shift[:, host], 0.0) if len(galaxies.mag) else 0.0
+        x, y = np.stack([events.x[event], events.y[event]]) + with_host
+        changed = Sources.points(x, y, events.template_flux[event])
+    star = events.star[event]
+    colours = [scene.galaxy_colour[owner], scene.star_colour, np.zeros(len(event))]
+    varies = star >= 0
+    colours[2][varies] = scene.star_colour[star[varies]]
+    pointlike = np.repeat([False, True, True], [len(owner), len(stars.x), len(event)])
+    return Sources.joined([parts, stars, changed]), np.concatenate(colours), pointlike

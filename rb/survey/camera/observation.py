@@ -13,7 +13,10 @@ from rb.survey.camera.wcs import Pointing, draw_pointing
 from rb.survey.settings import SurveySettings
 from rb.survey.sky.scene import Scene, draw_scene
 
-STEPS = ("sky", "observation", "registration", "search", "template", "artefacts", "pointing")
+STEPS = (
+    *("sky", "observation", "registration", "search", "template", "artefacts", "pointing"),
+    "events",
+)
 """Each step draws from a generator of its own, so that one does not disturb the next."""
 
 
@@ -28,7 +31,7 @@ class Observation:
     scene : Scene
         What is in the sky.
     search, template : Exposure
-        The images; the supernovae are in the search image only.
+        The images; what has exploded is in the search image only.
     artefacts : ndarray of shape (size, size)
         Truth map of the search image's artefacts.
     pointing : Pointing
@@ -47,8 +50,8 @@ class Observation:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Pixels saturated in either image."""
-        return self.search.saturated | self.template.saturated
+        """Pixels that the reduction leaves out in either image."""
+        return self.search.masked | self.template.masked
 
 
 def generators(seed: int, number: int) -> dict[str, np.random.Generator]:
@@ -76,7 +79,12 @@ def observe(settings: SurveySettings, number: int) -> Observation:
     rng = generators(settings.seed, number)
     exposure, size = settings.exposure, settings.scene.frame_size
     scene = draw_scene(
-        rng["sky"], settings.scene, exposure.zero_point, settings.detection.stamp_size
+        rng["sky"],
+        rng["events"],
+        settings.scene,
+        settings.events,
+        exposure.zero_point,
+        settings.detection.stamp_size,
     )
     night, deep = draw_conditions(rng["observation"], exposure, size)
     registration = draw_registration(rng["registration"], exposure, size)

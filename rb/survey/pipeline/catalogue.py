@@ -88,15 +88,15 @@ def catalogue_rows(
         5.0 * night.sky_noise * np.sqrt(4.0 * np.pi) * sigma
     )
     snr = found.flux / found.flux_err
-    mag = _magnitude(found.flux, night.zero_point_measured)
+    mag = _magnitude(np.abs(found.flux), night.zero_point_measured)
 
-    real = labels.supernova >= 0
-    sn = labels.supernova
-    host = scene.sn_host[sn] if len(scene.sn_host) else fill(-1)
+    event, events, galaxies = labels.event, scene.events, scene.galaxies
+    real = event >= 0
+    host = events.host[event] if len(events) else fill(-1)
     hosted = real & (host >= 0)
     separation = scale * np.hypot(
-        take(scene.supernovae.x, sn, real) - take(scene.galaxies.x, host, hosted),
-        take(scene.supernovae.y, sn, real) - take(scene.galaxies.y, host, hosted),
+        take(events.x, event, real) - take(galaxies.whole.x, host, hosted),
+        take(events.y, event, real) - take(galaxies.whole.y, host, hosted),
     )
     edge = settings.detection.stamp_size // 2
     mask = observation.mask
@@ -110,6 +110,7 @@ def catalogue_rows(
         "label": labels.label,
         "group": fill(f"{pointing.field}-{number:05d}"),
         "kind": labels.kind,
+        "negative": found.flux < 0,
         "frame": fill(number).astype(np.int32),
         "field": fill(pointing.field),
         "x": found.x,
@@ -120,7 +121,7 @@ def catalogue_rows(
         "flux_err": found.flux_err,
         "snr": snr,
         "mag": mag,
-        "mag_err": 1.0857 / snr,
+        "mag_err": 1.0857 / np.abs(snr),
         "a_image": found.a,
         "b_image": found.b,
         "ellipticity": 1.0 - found.b / found.a,
@@ -133,8 +134,8 @@ def catalogue_rows(
         "nn_dist_arcsec": np.where(near, distance * scale, np.nan),
         "mag_limit": fill(limit),
         "magdiff": np.where(np.isnan(mag_ref), limit, mag_ref) - mag,
-        "true_mag": take(scene.sn_mag, sn, real),
-        "host_mag": take(scene.galaxy_mag, host, hosted),
+        "true_mag": take(scene.event_mag, event, real),
+        "host_mag": take(galaxies.mag, host, hosted),
         "host_sep_arcsec": separation,
         "seeing_srch": fill(night.psf.fwhm * scale),
         "seeing_tmpl": fill(deep.psf.fwhm * scale),
@@ -174,8 +175,8 @@ def frame_summary(
     """
     pointing = observation.pointing
     night, deep = observation.search.conditions, observation.template.conditions
-    injected = len(observation.scene.supernovae.x)
-    recovered = int((labels.supernova >= 0).sum())
+    injected = int((observation.scene.events.kind == "sn").sum())
+    recovered = int((labels.kind == "sn").sum())
     return {
         "frame": observation.number,
         "field": pointing.field,

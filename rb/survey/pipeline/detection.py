@@ -14,6 +14,12 @@ from rb.survey.settings import DetectionSettings
 
 Array = NDArray[np.float64]
 
+_LATTICE = 20
+"""Places along a side where the scatter of PSF fluxes is measured."""
+
+_DIPOLE_BOX = 17
+"""Side in px of the box in which the negative pixels of dipoles are counted."""
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -76,53 +82,6 @@ def moffat_stamp(fwhm: float, beta: float, dx: Array, dy: Array, half: int) -> A
     return profile / profile.sum(axis=(1, 2), keepdims=True)
 
 
-def measure_fwhm(
-    image: NDArray[np.float32], x: Array, y: Array, flux: Array, usable: NDArray[np.bool_]
-) -> float:
-    """FWHM in px of the PSF, from the most compact of the bright sources.
-
-    The radial profile about the barycentre falls to half its peak at FWHM/2; stars are the sources
-    for which it does so first, so a low quantile over bright sources is the PSF's.
-
-    Parameters
-    ----------
-    image : ndarray of shape (height, width)
-        Image with its sky removed.
-    x, y, flux : ndarray of shape (n,)
-        Sources.
-    usable : ndarray of bool, shape (height, width)
-        Pixels that are not saturated.
-
-    Returns
-    -------
-    float
-        FWHM in px; NaN where there is no source to measure.
-    """
-    half = 12
-    widths = []
-    for i in np.argsort(-flux, kind="stable")[:60]:
-        row, column = round(float(y[i])), round(float(x[i]))
-        cut = np.s_[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1]
-        if image[cut].shape != (2 * half + 1, 2 * half + 1) or not usable[cut].all():
-            continue
-        u = np.arange(-half, half + 1)
-        r = np.hypot(u[None, :] - (x[i] - column), u[:, None] - (y[i] - row)).ravel()
-        values = image[cut].ravel()
-        # The central value: the quadratic through the innermost pixels.
-        core = r < 2.5
-        fit = np.polyfit(r[core] ** 2, values[core], 2)
-        peak = fit[-1]
-        if peak <= 0.0:
-            continue
-        order = np.argsort(r, kind="stable")
-        profile = np.convolve(values[order], np.ones(7) / 7.0, mode="valid") / peak
-        radii = r[order][3:-3]
-        below = np.flatnonzero(profile < 0.5)
-        if len(below) and below[0] > 0:
-            widths.append(2.0 * radii[below[0]])
-    return float(np.quantile(widths, 0.25)) if widths else float("nan")
-
-
 def _extract(key: str, *args: Any, **options: Any) -> NDArray[Any]:
     """Call `sep.extract`; where its buffers overflow, say which threshold was too low."""
     try:
@@ -162,6 +121,7 @@ def find_reference(
         settings.reference_threshold,
         err=noise,
         minarea=4,
+        deblend_nthresh=16,
         deblend_cont=0.002,
     )
     x, y = found["x"], found["y"]
@@ -182,11 +142,12 @@ def detect(
     fwhm: float,
     settings: DetectionSettings,
 ) -> Detections:
-    """Find positive sources in the difference image and measure them.
+    """Find sources in the difference image and measure them.
 
-    The image is filtered with the PSF and thresholded in units of the filtered noise of the sky.
-    As in a real pipeline that noise does not know of the shot noise of bright sources, so their
-    cores yield spurious peaks; the PSF flux's error does know, and a cut on the ratio follows.
+    The image is filtered and thresholded in units of the sky's noise, which knows of the
+    correlation between pixels but not of the shot noise of bright sources, so their cores yield
+    spurious peaks; the PSF flux's error does know, and a cut on the ratio follows. Another cut, on
+    the number of deeply negative pixels round the source, takes out the worst dipoles.
 
     Parameters
     ----------
@@ -197,12 +158,12 @@ def detect(
     fwhm : float
         Measured FWHM of the search image, px.
     settings : DetectionSettings
-        Thresholds.
+        Thresholds, and whether what has become fainter is looked for as well.
 
     Returns
     -------
     Detections
-        Candidates whose stamp lies within the image.
+        Candidates whose stamp lies within the image; those that have become fainter at the end.
 
     Raises
     ------
@@ -212,42 +173,117 @@ def detect(
     image = np.ascontiguousarray(difference, dtype=np.float32)
     background = sep.Background(image, mask=mask, bw=64, bh=64)
     clean = image - background.back()
+    edge = settings.stamp_size // 2
+    excess = noise_excess(clean, variance, mask, fwhm, edge)
+    found = [
+        _detect(sign * clean, background.rms() * excess, mask, settings)
+        for sign in ((1, -1) if settings.negative else (1,))
+    ]
+    sign = np.repeat([1.0, -1.0][: len(found)], [len(f) for f in found])
+    every = np.concatenate(found)
+    height, width = image.shape
+    column, row = np.rint(every["x"]).astype(int), np.rint(every["y"]).astype(int)
+    inside = (column >= edge) & (column < width - edge) & (row >= edge) & (row < height - edge)
+    every, sign = every[inside], sign[inside]
+    flux, error = psf_flux(clean, variance, mask, every["x"], every["y"], fwhm, edge)
+    error = error * excess
+    detections = Detections(
+        x=every["x"],
+        y=every["y"],
+        a=every["a"],
+        b=every["b"],
+        flux=flux,
+        flux_err=error,
+        flags=every["flag"].astype(np.int64),
+    )
+    depth = settings.dipole_depth * background.globalrms
+    opposite = _opposite_pixels(clean, mask, detections.x, detections.y, sign, depth)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        good = (
+            (sign * flux / error >= settings.snr_min)
+            & (1.0 - detections.b / detections.a <= settings.max_ellipticity)
+            & (opposite <= settings.dipole_pixels)
+        )
+    return detections.select(good)
+
+
+def _detect(
+    image: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    settings: DetectionSettings,
+) -> NDArray[Any]:
+    """Positive sources of the filtered image, as `sep` lists them."""
     half = max(1, round(settings.filter_fwhm_px))
     u = np.arange(-half, half + 1)
     sigma = settings.filter_fwhm_px / 2.3548
     kernel = np.exp(-0.5 * (u[:, None] ** 2 + u[None, :] ** 2) / sigma**2)
     kernel /= kernel.sum()
-    found = _extract(
+    return _extract(
         "data.detection.threshold",
-        clean,
+        image,
         settings.threshold,
-        err=background.rms(),
+        err=noise,
         mask=mask,
         minarea=settings.min_area,
         filter_kernel=kernel.astype(np.float32),
         filter_type="conv",
         deblend_cont=settings.deblend_contrast,
     )
-    edge = settings.stamp_size // 2
+
+
+def noise_excess(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    fwhm: float,
+    edge: int,
+) -> float:
+    """By how much PSF fluxes scatter more than the variance says, because noise is correlated.
+
+    Parameters
+    ----------
+    image, variance : ndarray of shape (height, width)
+        Difference image and its variance, pixel by pixel.
+    mask : ndarray of bool, shape (height, width)
+        Pixels to leave out.
+    fwhm : float
+        Of the PSF, px.
+    edge : int
+        How far inside the image fluxes are measured, px.
+
+    Returns
+    -------
+    float
+        Robust scatter of flux over error on a lattice of places, at least 1.
+    """
     height, width = image.shape
-    column, row = np.rint(found["x"]).astype(int), np.rint(found["y"]).astype(int)
-    inside = (column >= edge) & (column < width - edge) & (row >= edge) & (row < height - edge)
-    found = found[inside]
-    flux, error = psf_flux(clean, variance, mask, found["x"], found["y"], fwhm, edge)
-    detections = Detections(
-        x=found["x"],
-        y=found["y"],
-        a=found["a"],
-        b=found["b"],
-        flux=flux,
-        flux_err=error,
-        flags=found["flag"].astype(np.int64),
+    x, y = np.meshgrid(
+        np.linspace(edge, width - 1.0 - edge, _LATTICE),
+        np.linspace(edge, height - 1.0 - edge, _LATTICE),
     )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        good = (flux / error >= settings.snr_min) & (
-            1.0 - detections.b / detections.a <= settings.max_ellipticity
-        )
-    return detections.select(good)
+    flux, error = psf_flux(image, variance, mask, x.ravel(), y.ravel(), fwhm, edge)
+    pull = flux[np.isfinite(error)] / error[np.isfinite(error)]
+    if not len(pull):
+        return 1.0
+    return max(1.0, float(1.4826 * np.median(np.abs(pull - np.median(pull)))))
+
+
+def _opposite_pixels(
+    image: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    x: Array,
+    y: Array,
+    sign: Array,
+    depth: float,
+) -> NDArray[np.int64]:
+    """How many unmasked pixels near each position are `depth` ADU beyond 0 in the other sense."""
+    u = np.arange(_DIPOLE_BOX) - _DIPOLE_BOX // 2
+    height, width = image.shape
+    rows = np.clip(np.rint(y).astype(int)[:, None, None] + u[None, :, None], 0, height - 1)
+    columns = np.clip(np.rint(x).astype(int)[:, None, None] + u[None, None, :], 0, width - 1)
+    deep = sign[:, None, None] * image[rows, columns] < -depth
+    return np.asarray(np.sum(deep & ~mask[rows, columns], axis=(1, 2)))
 
 
 def psf_flux(

@@ -23,16 +23,17 @@ class Labels:
     label : ndarray of int8, shape (n,)
         0 real, 1 bogus.
     kind : ndarray of str, shape (n,)
-        ``sn``, ``star_residual``, ``galaxy_residual``, an artefact's kind, or ``noise``.
-    supernova : ndarray of int, shape (n,)
-        Row of the matched supernova, -1 for bogus.
+        ``sn`` or another of `rb.survey.sky.events.KINDS`, ``star_residual``,
+        ``galaxy_residual``, an artefact's kind, or ``noise``.
+    event : ndarray of int, shape (n,)
+        Row of the matched event, -1 for bogus.
     keep : ndarray of bool, shape (n,)
-        False for a second detection of a supernova that has a nearer one.
+        False for a second detection of an event that has a nearer one.
     """
 
     label: NDArray[np.int8]
     kind: NDArray[np.str_]
-    supernova: NDArray[np.int64]
+    event: NDArray[np.int64]
     keep: NDArray[np.bool_]
 
     def select(self, rows: NDArray[np.bool_]) -> Labels:
@@ -58,8 +59,9 @@ def label_detections(
 ) -> Labels:
     """Match detections with the truth.
 
-    A detection is real when it lies within `match_radius_px` of an injected supernova that is
-    bright enough to be its cause. Behind any other is, in this order: an artefact within 2 px; the
+    A detection is real when it lies within `match_radius_px` (and half a trail) of an event that
+    changed by enough, and in the same sense, to be its cause: a supernova or whatever else the
+    settings ``events`` switch on. Behind any other is, in this order: an artefact within 2 px; the
     star or galaxy that is brightest at its position, if that is above half the sky noise; noise.
 
     Parameters
@@ -80,26 +82,29 @@ def label_detections(
     night = observation.search.conditions
     label = np.full(n, BOGUS, dtype=np.int8)
     kind = np.full(n, "noise", dtype="U16")
-    supernova = np.full(n, -1)
+    event = np.full(n, -1)
     keep = np.ones(n, dtype=bool)
 
-    sn = scene.supernovae
-    if n and len(sn.x):
-        distance = np.hypot(detections.x[:, None] - sn.x, detections.y[:, None] - sn.y)
-        true_snr = sn.flux * flux_scale / detections.flux_err[:, None]
-        possible = (distance <= settings.match_radius_px) & (true_snr >= settings.match_snr)
+    events = scene.events
+    if n and len(events):
+        distance = np.hypot(detections.x[:, None] - events.x, detections.y[:, None] - events.y)
+        # Signed, as the detected flux is: what has faded leaves a negative source.
+        true_snr = events.change * flux_scale / detections.flux_err[:, None]
+        true_snr *= np.sign(detections.flux)[:, None]
+        reach = settings.match_radius_px + 0.5 * events.extent
+        possible = (distance <= reach) & (true_snr >= settings.match_snr)
         distance = np.where(possible, distance, np.inf)
         nearest = distance.argmin(axis=1)
         matched = np.flatnonzero(possible.any(axis=1))
         for i in matched[np.argsort(distance[matched, nearest[matched]], kind="stable")]:
-            if nearest[i] in supernova:
+            if nearest[i] in event:
                 keep[i] = False
                 continue
-            supernova[i], label[i], kind[i] = nearest[i], REAL, "sn"
+            event[i], label[i], kind[i] = nearest[i], REAL, events.kind[nearest[i]]
 
     sigma = night.psf.fwhm / 2.3548
-    groups = (("star_residual", scene.stars), ("galaxy_residual", scene.galaxies))
-    for i in np.flatnonzero(supernova < 0):
+    groups = (("star_residual", scene.stars), ("galaxy_residual", scene.galaxies.whole))
+    for i in np.flatnonzero(event < 0):
         code = _artefact(observation.artefacts, detections.x[i], detections.y[i])
         if code:
             kind[i] = KINDS[code]
@@ -114,4 +119,4 @@ def label_detections(
             )
             if len(light) and light.max() > brightest:
                 brightest, kind[i] = float(light.max()), name
-    return Labels(label, kind, supernova, keep)
+    return Labels(label, kind, event, keep)

@@ -48,7 +48,7 @@ class Measured:
         Magnitude of 1 ADU, as calibrated.
     variance : ndarray of shape (height, width), or None
         Variance of each pixel in ADU^2: that of the sky, and the shot noise of what is in the
-        image; NaN where it is saturated.
+        image; NaN where it is masked.
     """
 
     psf: NDArray[np.float32]
@@ -133,7 +133,7 @@ def measure_exposure(
     Parameters
     ----------
     exposure : Exposure
-        Its image and saturated pixels; of its conditions only the gain and the calibrated zero
+        Its image and masked pixels; of its conditions only the gain and the calibrated zero
         point are looked at.
     stars : ndarray of shape (n, 2)
         Positions from `find_stars`, px.
@@ -148,7 +148,7 @@ def measure_exposure(
     """
     image = exposure.image
     thin = np.ascontiguousarray(image[::_STEP, ::_STEP])
-    mask = exposure.saturated[::_STEP, ::_STEP].copy()
+    mask = exposure.masked[::_STEP, ::_STEP].copy()
     reach = (3.0 * reference.a + 2.0) / _STEP
     sep.mask_ellipse(mask, reference.x / _STEP, reference.y / _STEP, reach, reach, 0.0 * reach, 1.0)
     background = sep.Background(thin, mask=mask, bw=64 // _STEP, bh=64 // _STEP)
@@ -163,7 +163,7 @@ def measure_exposure(
         )
         light = np.maximum(image - level, 0.0)
         variance = (rms**2 + exposure.conditions.shot_noise * light).astype(np.float32)
-        variance[exposure.saturated] = np.nan
+        variance[exposure.masked] = np.nan
     zero_point = exposure.conditions.zero_point_measured
     return Measured(psf.astype(np.float32), fwhm, e1, e2, noise, zero_point, variance)
 

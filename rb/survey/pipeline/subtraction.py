@@ -321,7 +321,19 @@ def subtract(
 def difference_variance(
     search_variance: NDArray[np.float32], template_variance: NDArray[np.float32], match: Match
 ) -> NDArray[np.float32]:
-    """Variance of the difference image, with the kernel of the frame's centre."""
+    """Variance of the difference image, with the kernel of the frame's centre.
+
+    The template's part is smoothed on pixels twice as large: it changes over a PSF, not a pixel.
+    """
     kernel = match.kernel_at((match.shape[1] - 1) / 2, (match.shape[0] - 1) / 2)
-    smoothed = fftconvolve(template_variance, (kernel**2).astype(np.float32), mode="same")
-    return search_variance + np.maximum(smoothed, 0.0)
+    reach = len(kernel) // 2
+    half = (reach + 1) // 2
+    # What is an odd number of pixels off falls half into either of two coarse pixels.
+    steps = np.arange(-reach, reach + 1) - 2 * np.arange(-half, half + 1)[:, None]
+    share = np.maximum(0.0, 1.0 - np.abs(steps) / 2.0)
+    weights = (share @ kernel**2 @ share.T).astype(np.float32)
+    height, width = match.shape
+    v = np.pad(template_variance, ((0, height % 2), (0, width % 2)), mode="edge")
+    coarse = 0.25 * (v[::2, ::2] + v[1::2, ::2] + v[::2, 1::2] + v[1::2, 1::2])
+    smoothed = fftconvolve(coarse, weights, mode="same").repeat(2, axis=0).repeat(2, axis=1)
+    return search_variance + np.maximum(smoothed[:height, :width], 0.0)

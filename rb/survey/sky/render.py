@@ -6,15 +6,30 @@ Two renderers make the same picture: ``mixture`` (sums of Gaussians, the default
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rb.survey.sky.profiles import SERSIC_GRID, Mixture, moffat_mixture, sersic_mixture
+from rb.survey.sky.profiles import SERSIC_GRID, moffat_mixture, sersic_mixture
 
 PIXEL_VARIANCE = 1.0 / 12.0
 """Variance in px^2 that integrating over a square pixel adds to each axis."""
+
+MERGED_LOG_VARIANCE = 0.05
+"""Gaussians of one source whose variances lie in the same interval of this width are one."""
+
+_BOXES = np.rint(6.0 * 1.5 ** np.arange(18)).astype(np.int64)
+"""Half sides in px of the boxes that Gaussians are drawn in: few, so that many share one size."""
+
+_INVISIBLE = 0.2
+"""Gaussians whose peak is below this share of the floor are not drawn."""
+
+_CHUNK_PIXELS = 1 << 18
+"""Pixels drawn at once: a batch that stays in the processor's cache."""
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,13 +50,28 @@ class Sources:
         Distortion (a^2-b^2)/(a^2+b^2) along the axes and the diagonals.
     """
 
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    flux: NDArray[np.float64]
-    radius: NDArray[np.float64]
-    index: NDArray[np.float64]
-    e1: NDArray[np.float64]
-    e2: NDArray[np.float64]
+    x: Floats
+    y: Floats
+    flux: Floats
+    radius: Floats
+    index: Floats
+    e1: Floats
+    e2: Floats
+
+    @classmethod
+    def points(cls, x: Floats, y: Floats, flux: Floats) -> Sources:
+        """Point sources."""
+        zero = np.zeros(len(x))
+        return cls(x, y, flux, zero, zero + 1.0, zero, zero)
+
+    @classmethod
+    def joined(cls, parts: list[Sources]) -> Sources:
+        """Several lists of sources as one."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    def select(self, rows: NDArray) -> Sources:
+        """The sources of these rows."""
+        return Sources(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -58,116 +88,130 @@ class Shapes:
         Moffat exponent.
     """
 
-    fwhm: NDArray[np.float64]
-    e1: NDArray[np.float64]
-    e2: NDArray[np.float64]
+    fwhm: Floats
+    e1: Floats
+    e2: Floats
     beta: float
 
 
-def _covariances(variance: NDArray[np.float64], e1: float, e2: float) -> NDArray[np.float64]:
-    """Covariances (xx, yy, xy), shape (k, 3), of round variances under an area-keeping shear."""
-    area = variance / np.sqrt(1.0 - e1**2 - e2**2)
-    return np.stack([area * (1.0 + e1), area * (1.0 - e1), area * e2], axis=-1)
+@dataclass(frozen=True)
+class _Gaussians:
+    """Gaussians, each of one source: `owner` (row), `weight` (flux share), `covariance` (px^2)."""
+
+    owner: NDArray[np.int64]
+    weight: Floats
+    covariance: Floats
+
+    def merged(self) -> _Gaussians:
+        """Replace Gaussians of nearly the same size that belong to one source by their mean."""
+        area = self.covariance[:, 0] * self.covariance[:, 1] - self.covariance[:, 2] ** 2
+        size = np.floor(0.5 * np.log(area) / MERGED_LOG_VARIANCE).astype(np.int64)
+        key, group = np.unique(self.owner * 256 + size + 64, return_inverse=True)
+        weight = np.bincount(group, self.weight).astype(np.float64)
+        means = [np.bincount(group, self.weight * self.covariance[:, i]) / weight for i in range(3)]
+        return _Gaussians(key // 256, weight, np.stack(means, axis=-1))
 
 
-def _convolve(
-    first: tuple[NDArray, NDArray], second: tuple[NDArray, NDArray]
-) -> tuple[NDArray, NDArray]:
-    """Convolve two mixtures given as (weights, covariances)."""
-    weights = (first[0][:, None] * second[0][None, :]).ravel()
-    covariances = (first[1][:, None, :] + second[1][None, :, :]).reshape(-1, 3)
-    return weights, covariances
-
-
-def _merge_unresolved(profile: Mixture, limit: float) -> Mixture:
-    """Replace the components narrower than `limit` (a variance) by one of their mean variance."""
-    weights, variances = profile
-    narrow = variances < limit
-    if np.count_nonzero(narrow) < 2:
-        return profile
-    core = weights[narrow].sum()
-    mean = weights[narrow] @ variances[narrow] / core
-    return (
-        np.concatenate([[core], weights[~narrow]]),
-        np.concatenate([[mean], variances[~narrow]]),
+def _covariances(variance: Floats, e1: Floats, e2: Floats) -> Floats:
+    """Covariances (xx, yy, xy), shape (n, k, 3), of round variances (n, k) under a shear."""
+    # The shear keeps the area.
+    area = variance / np.sqrt(1.0 - e1**2 - e2**2)[:, None]
+    return np.stack(
+        [area * (1.0 + e1)[:, None], area * (1.0 - e1)[:, None], area * e2[:, None]], axis=-1
     )
 
 
-def draw_gaussians(
-    image: NDArray[np.float32],
-    x: float,
-    y: float,
-    flux: float,
-    weights: NDArray[np.float64],
-    covariances: NDArray[np.float64],
-    floor: float,
-) -> None:
-    """Add one source to an image, in place.
+def _seen(sources: Sources, shapes: Shapes) -> _Gaussians:
+    """All sources, seen through the PSF and integrated over pixels, as Gaussians."""
+    psf_weight, psf_variance = moffat_mixture(shapes.beta)
+    psf = _covariances(psf_variance * shapes.fwhm[:, None] ** 2, shapes.e1, shapes.e2)
+    psf[..., :2] += PIXEL_VARIANCE
+    grid = np.log(SERSIC_GRID)
+    nearest = np.abs(np.log(sources.index)[:, None] - grid).argmin(axis=1)
+    profile = np.where(sources.radius > 0.0, nearest, -1)
+    parts = []
+    for kind in np.unique(profile):
+        rows = np.flatnonzero(profile == kind)
+        weight, covariance = psf_weight[None, :], psf[rows]
+        if kind >= 0:
+            fraction, variance = sersic_mixture(SERSIC_GRID[kind])
+            galaxy = _covariances(
+                variance * sources.radius[rows, None] ** 2, sources.e1[rows], sources.e2[rows]
+            )
+            # A sum of Gaussians convolved with another: variances add, fluxes multiply.
+            weight = np.multiply.outer(fraction, psf_weight).reshape(1, -1)
+            covariance = galaxy[:, :, None, :] + covariance[:, None, :, :]
+            covariance = covariance.reshape(len(rows), -1, 3)
+        parts.append(
+            _Gaussians(
+                np.repeat(rows, covariance.shape[1]),
+                np.tile(weight[0], len(rows)),
+                covariance.reshape(-1, 3),
+            )
+        )
+    every = (np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(_Gaussians))
+    return _Gaussians(*every).merged()
 
-    Parameters
-    ----------
-    image : ndarray of shape (height, width)
-        Float32 image; pixel centres have integer coordinates.
-    x, y : float
-        Position in px (x along columns).
-    flux : float
-        Total flux in ADU.
-    weights, covariances : ndarray of shape (k,) and (k, 3)
-        Flux fractions and (xx, yy, xy) in px^2.
-    floor : float
-        Surface brightness in ADU per px below which a component is not drawn.
-    """
-    determinant = covariances[:, 0] * covariances[:, 1] - covariances[:, 2] ** 2
-    peak = np.abs(flux) * weights / (2.0 * np.pi * np.sqrt(determinant))
+
+def _boxes(
+    sources: Sources, shapes: Shapes, floor: float
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Batches of boxes of one size: the sources that they show (m,) and the pixels (m, w, w)."""
+    seen = _seen(sources, shapes)
+    xx, yy, xy = seen.covariance.T
+    determinant = xx * yy - xy**2
+    peak = sources.flux[seen.owner] * seen.weight / (2.0 * np.pi * np.sqrt(determinant))
     # Out to where the component sinks under the floor, at least 2 sigma so that faint flux is kept.
-    extent = np.sqrt(2.0 * np.log(np.maximum(peak / floor, np.e**2)))
-    half_x = np.sqrt(covariances[:, 0]) * extent
-    half_y = np.sqrt(covariances[:, 1]) * extent
-    height, width = image.shape
-    inverse = covariances / determinant[:, None]
-    amplitude = np.sign(flux) * peak
-    for k in range(len(weights)):
-        x0, x1 = max(0, int(x - half_x[k])), min(width, int(x + half_x[k]) + 2)
-        y0, y1 = max(0, int(y - half_y[k])), min(height, int(y + half_y[k]) + 2)
-        if x0 >= x1 or y0 >= y1:
-            continue
-        dx = np.arange(x0 - x, x1 - x - 0.5)
-        dy = np.arange(y0 - y, y1 - y - 0.5)
-        # exp(-(yy dx^2 + xx dy^2 - 2 xy dx dy)/2): only the cross term does not factorise.
-        along_x = (np.exp(-0.5 * inverse[k, 1] * dx**2) * amplitude[k]).astype(np.float32)
-        along_y = np.exp(-0.5 * inverse[k, 0] * dy**2).astype(np.float32)
-        box = np.multiply.outer(along_y, along_x)
-        cross = inverse[k, 2]
-        if abs(cross) * half_x[k] * half_y[k] > 1e-4:
-            tilt = np.multiply.outer((cross * dy).astype(np.float32), dx.astype(np.float32))
-            box *= np.exp(tilt, out=tilt)
-        image[y0:y1, x0:x1] += box
+    extent = np.sqrt(2.0 * np.log(np.maximum(np.abs(peak) / floor, np.e**2)))
+    reach = np.sqrt(np.maximum(xx, yy)) * extent
+    size = np.minimum(np.searchsorted(_BOXES, reach), len(_BOXES) - 1)
+    # exp of -(yy x^2 + xx y^2 - 2 xy x y)/2, a product of columns in y with rows in x.
+    inverse = (np.array([-0.5, -0.5, 1.0]) * seen.covariance / determinant[:, None]).astype("f4")
+    dx, dy = ((c - np.rint(c)).astype("f4") for c in (sources.x, sources.y))
+    # Gaussians that share box size and source stand together; so do sources that have as many.
+    order = np.lexsort((seen.owner, size))
+    order = order[np.abs(peak[order]) > _INVISIBLE * floor]
+    group = np.flatnonzero(np.diff(size[order] * len(sources.x) + seen.owner[order], prepend=-1))
+    count = np.diff(group, append=len(order))
+    box = size[order[group]]
+    for kind in np.unique(box * len(seen.owner) + count):
+        half, together = int(_BOXES[kind // len(seen.owner)]), int(kind % len(seen.owner))
+        u = np.arange(-half, half + 1, dtype=np.float32)
+        rows = group[(box == kind // len(seen.owner)) & (count == together)]
+        step = max(1, _CHUNK_PIXELS // (together * len(u) ** 2))
+        for start in range(0, len(rows), step):
+            part = order[rows[start : start + step, None] + np.arange(together)].ravel()
+            owner = seen.owner[part]
+            x, y = u - dx[owner, None], u - dy[owner, None]
+            down = np.empty((len(part), len(u), 3), dtype=np.float32)
+            along = np.empty((len(part), 3, len(u)), dtype=np.float32)
+            down[:, :, 0] = inverse[part, :1] * y**2
+            down[:, :, 1], down[:, :, 2] = 1.0, y
+            along[:, 0], along[:, 1] = 1.0, inverse[part, 1:2] * x**2
+            along[:, 2] = inverse[part, 2:] * x
+            pixels = np.matmul(down, along)
+            np.exp(pixels, out=pixels)
+            weight = peak[part].astype(np.float32).reshape(-1, 1, together)
+            total = np.matmul(weight, pixels.reshape(len(weight), together, -1))
+            yield owner[::together], total.reshape(len(weight), len(u), len(u))
 
 
 def _draw_mixtures(
-    image: NDArray[np.float32],
-    sources: Sources,
-    shapes: Shapes,
-    floor: float,
+    image: NDArray[np.float32], sources: Sources, shapes: Shapes, floor: float
 ) -> None:
-    psf = moffat_mixture(shapes.beta)
-    for i in range(len(sources.x)):
-        if sources.flux[i] == 0.0:
-            continue
-        weights = psf[0]
-        covariances = _covariances(psf[1] * shapes.fwhm[i] ** 2, shapes.e1[i], shapes.e2[i])
-        if sources.radius[i] > 0.0:
-            fractions, variances = sersic_mixture(float(sources.index[i]))
-            # What is a quarter as wide as the PSF's core cannot be told from a point.
-            profile = _merge_unresolved(
-                (fractions, variances * sources.radius[i] ** 2), 0.02 * shapes.fwhm[i] ** 2
-            )
-            galaxy = _covariances(profile[1], sources.e1[i], sources.e2[i])
-            weights, covariances = _convolve((profile[0], galaxy), (weights, covariances))
-        covariances = covariances + np.array([PIXEL_VARIANCE, PIXEL_VARIANCE, 0.0])
-        draw_gaussians(
-            image, sources.x[i], sources.y[i], sources.flux[i], weights, covariances, floor
-        )
+    column, row = np.rint(sources.x).astype(int), np.rint(sources.y).astype(int)
+    height, width = image.shape
+    for owner, boxes in _boxes(sources, shapes, floor):
+        half = boxes.shape[1] // 2
+        x0, y0 = column[owner] - half, row[owner] - half
+        x1, y1 = x0 + 2 * half + 1, y0 + 2 * half + 1
+        whole = (x0 >= 0) & (y0 >= 0) & (x1 <= width) & (y1 <= height)
+        for i in np.flatnonzero(whole):
+            image[y0[i] : y1[i], x0[i] : x1[i]] += boxes[i]
+        for i in np.flatnonzero(~whole & (x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height)):
+            left, top = max(-x0[i], 0), max(-y0[i], 0)
+            target = image[y0[i] + top : y1[i], x0[i] + left : x1[i]]
+            target += boxes[i, top : top + target.shape[0], left : left + target.shape[1]]
 
 
 def _draw_galsim(
@@ -236,6 +280,8 @@ def draw_sources(
     floor : float
         For ``mixture``: surface brightness in ADU per px below which nothing is drawn.
     """
+    if not len(sources.x):
+        return
     if renderer == "galsim":
         _draw_galsim(image, sources, shapes)
     else:
