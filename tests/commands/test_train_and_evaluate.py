@@ -43,7 +43,7 @@ def one_line(stderr: str) -> str:
 
 def test_help_tells_choices_and_is_quick_to_compute():
     for script, group in (
-        ("train.py", "experiment: demo, "),
+        ("train.py", "experiment: backbones, "),
         ("evaluate.py", "runs: latest"),
     ):
         done = run(script, "--help")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from composing import composed
 from torch import nn
 
-from rb.config import project_root
 from rb.errors import UserError
 from rb.models.backbones import BackboneCNN
 from rb.models.build import build_network
@@ -35,7 +34,7 @@ TABLE_9 = [*CONVOLUTIONS_8, *(("dense", n) for n in (32, 24, 16, 8, 2))]
 
 
 def from_config(name: str) -> tuple[nn.Module, InputSpec]:
-    config = OmegaConf.to_container(OmegaConf.load(project_root() / f"conf/model/{name}.yaml"))
+    config = composed("train", f"model={name}")["model"]
     inputs = InputSpec(**config["inputs"])
     return build_network(config["network"], inputs), inputs
 

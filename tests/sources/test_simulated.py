@@ -1,6 +1,7 @@
 """Building, growing, resuming and keeping the simulated survey, through its front door."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -209,13 +210,17 @@ def test_two_that_need_the_same_set_make_it_once(first, tmp_path):
     parts = set_path(CONFIG, tmp_path).parent / "parts"
     one = child(tmp_path)
     wait_for(lambda: len(list(parts.glob("[0-9]*.npz"))) >= 1)
+    one.send_signal(signal.SIGSTOP)  # in the middle, however quick the machine is
     other, smaller = child(tmp_path), child(tmp_path, candidates=7)
+    for process in (other, smaller):
+        process.first_line = process.stderr.readline()
+    one.send_signal(signal.SIGCONT)
     told = [process.communicate(timeout=120) for process in (one, other, smaller)]
     assert [out.strip() for out, _ in told[:2]] == [first.digest] * 2, told
     assert "waiting" not in told[0][1]
-    for _, error in told[1:]:
-        (line,) = error.splitlines()
-        assert line.startswith("waiting for another process that builds ")
+    for process, (_, error) in zip((other, smaller), told[1:], strict=True):
+        assert process.first_line.startswith("waiting for another process that builds ")
+        assert not error
     found = sorted(p.name for p in parts.parent.iterdir())
     assert found == ["30", "7"], "neither lock nor work is left"
     assert_begins_with(first, StampSet.open(parts.parent / "7"))
