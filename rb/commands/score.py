@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rb.commands import Command
 from rb.commands.arguments import positive, seconds
 from rb.errors import UserError
+
+if TYPE_CHECKING:
+    from rb.scoring.table import ScoreTable
 
 
 def _share(text: str) -> float:
@@ -25,14 +29,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="stamp set, .npy stack (N, 3, S, S), alerts (Avro, Parquet, HATS), DES tars or trees",
+        help="stamp set, .npy stack (N, 3, S, S), alerts (Avro, Parquet, HATS), DES tars or trees, "
+        "or kafka://HOST:PORT/TOPIC",
     )
     parser.add_argument(
         "--model", required=True, metavar="NAME", help="file of a model, or ID or name of a run"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("scores.parquet"), metavar="TABLE",
-        help=".parquet or .csv (scores.parquet)",
+        "--out", default="scores.parquet", metavar="TABLE",
+        help=".parquet or .csv (scores.parquet); of a stream a folder, or kafka://HOST:PORT/TOPIC",
     )  # fmt: skip
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
     parser.add_argument(
@@ -50,6 +55,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=positive, default=1024, metavar="N", help="candidates read at once (1024)"
     )
+    stream = parser.add_argument_group("of streams")
+    stream.add_argument(
+        "--group", default="rb-score", metavar="NAME",
+        help="consumer group: processes of one share the partitions (rb-score)",
+    )  # fmt: skip
+    stream.add_argument(
+        "--latency", type=seconds, default=2.0, metavar="S",
+        help="longest time that an alert waits for others of its batch (2)",
+    )  # fmt: skip
+    stream.add_argument(
+        "--idle", type=seconds, metavar="S", help="end after so long without an alert (never)"
+    )
+    stream.add_argument(
+        "--kafka", action="append", default=[], metavar="KEY=VALUE",
+        help="setting of librdkafka, such as security.protocol=SASL_SSL; any number of times",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a table of another job")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -69,24 +90,50 @@ def _score(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         # What PyTorch and our engines go by; before the first of them is imported.
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    check_output(arguments.out, arguments.embeddings)
+    stream = arguments.data.startswith("kafka://")
+    if not stream:
+        check_output(Path(arguments.out), arguments.embeddings)
     import rb
 
     scorer = rb.load(arguments.model, arguments.runs)
     if arguments.embeddings and not hasattr(scorer, "run"):
         raise UserError(f"{scorer.provenance.name} has no embedding; leave --embeddings out")
+    table = ScoreTable(
+        scorer, model_digest(scorer, arguments.model), arguments.max_nan, arguments.embeddings
+    )
+    if stream:
+        return _stream(arguments, table)
     from rb.scoring.candidates import open_source
 
     source = open_source(
         Path(arguments.data), scorer.inputs, arguments.batch, arguments.pixel_scale
     )
     about = {"data": str(Path(arguments.data).resolve()), "pixel_scale": arguments.pixel_scale}
-    table = ScoreTable(
-        scorer, model_digest(scorer, arguments.model), arguments.max_nan, arguments.embeddings
-    )
-    job = ScoreJob(table, source, arguments.out, about)
+    job = ScoreJob(table, source, Path(arguments.out), about)
     summary = job.run(arguments.overwrite, progress=not arguments.quiet)
     print(f"{arguments.out}: {summary}")
+    return 0
+
+
+def _stream(arguments: argparse.Namespace, table: ScoreTable) -> int:
+    from rb.scoring.alerts import alert_settings
+    from rb.scoring.kafka import ParquetOutput, Stream, StreamSettings, Topic, TopicOutput
+
+    topic = Topic.parse(arguments.data)
+    client = dict(pair.split("=", 1) for pair in arguments.kafka if "=" in pair)
+    if len(client) < len(arguments.kafka):
+        raise UserError("--kafka: give KEY=VALUE")
+    settings = StreamSettings(
+        arguments.group, arguments.batch, arguments.latency, arguments.idle, client
+    )
+    output: ParquetOutput | TopicOutput
+    if arguments.out.startswith("kafka://"):
+        output = TopicOutput(Topic.parse(arguments.out), topic, settings)
+    else:
+        output = ParquetOutput(Path(arguments.out), topic, table.about | {"topic": topic.name})
+    alerts = alert_settings(Path(), table.scorer.inputs, arguments.pixel_scale)
+    rows = Stream(topic, table, alerts, output, settings).run(progress=not arguments.quiet)
+    print(f"{arguments.out}: {rows:,} candidates by {table.scorer.provenance.name}")
     return 0
 
 

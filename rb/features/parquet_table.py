@@ -52,7 +52,11 @@ def read_parquet_table(
     missing += [_LABELS[0]] if labels and not label_name else []
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}")
-    wanted = [id_name, *([label_name] if label_name and labels is not False else []), *features]
+    wanted = [
+        str(id_name),
+        *([label_name] if label_name and labels is not False else []),
+        *features,
+    ]
     try:
         frame = read_parquet(path, wanted)
     except (ValueError, OSError) as error:

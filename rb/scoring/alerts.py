@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,16 @@ import numpy as np
 
 from rb.errors import UserError
 from rb.models.contract import Inputs
-from rb.scoring.candidates import CHUNK, stamp_size
-from rb.scoring.table import Chunk
+from rb.scoring.table import CHUNK, Chunk, stamp_size
 from rb.sources.alerts.avro import Damage
 from rb.sources.alerts.cutouts import CutoutError, decode_cutout
-from rb.sources.alerts.fields import describe, identifiers, sky_object
+from rb.sources.alerts.fields import describe, identifiers, sky_object, wanted
 from rb.sources.alerts.files import AlertFile, digest, list_files
 from rb.sources.alerts.packets import Packet, PacketFileError, read_packets
 from rb.sources.alerts.settings import AlertSettings
-from rb.sources.alerts.stamps import triplet
+from rb.sources.alerts.stamps import Candidate, candidate
 from rb.stamps.batch import Stamps
-from rb.stamps.layout import CHANNELS, STAMP_SIZE
+from rb.stamps.layout import CHANNELS, IMAGES, OPTIONAL, STAMP_SIZE, VARIANCES
 
 # Files beside the packets; they hold no candidates.
 _NO_ALERTS = {"neither Avro nor Parquet", "no cutouts in the schema"}
@@ -35,12 +33,15 @@ class Gathered:
     Parameters
     ----------
     settings : AlertSettings
-        Size of the stamps, and pixel scale.
+        How packets become stamps.
+    side : sequence of str
+        Side information that the model wants, by column of a catalogue.
     """
 
     settings: AlertSettings
+    side: Sequence[str] = ()
     ids: list[str | None] = field(default_factory=list)
-    images: list[np.ndarray] = field(default_factory=list)
+    found: list[Candidate] = field(default_factory=list)
     objects: list[str | None] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
@@ -51,21 +52,24 @@ class Gathered:
 
     def add(self, packet: Packet, origin: str) -> None:
         """A packet; images of it that are damaged count as lacking."""
+        candid = next(iter(identifiers(packet)), packet.own.get("id"))
+        name = None if candid is None else str(candid)
         problem = None
         try:
-            candid, obj = next(iter(identifiers(packet)), None), sky_object(packet)[0]
-            where = describe(packet)
-            place = where["xpos"], where["ypos"]
+            row = describe(packet)
             try:
-                stamp, _, _ = triplet(packet, self.settings, *place)
+                made = candidate(packet, self.settings, row)
             except CutoutError as error:
                 problem = str(error)
-                packet = replace(packet, cutouts=_readable(packet.cutouts))
-                stamp, _, _ = triplet(packet, self.settings, *place)
+                made = candidate(
+                    replace(packet, cutouts=_readable(packet.cutouts)), self.settings, row
+                )
+            # What the header of an image says of it counts before what the packet does.
+            made.columns = row | {k: v for k, v in made.columns.items() if v is not None}
         except CutoutError as error:
-            self._add(None if candid is None else str(candid), obj, origin, problem or str(error))
+            self._add(name, sky_object(packet)[0], origin, problem or str(error))
             return
-        self._add(None if candid is None else str(candid), obj, origin, problem, stamp)
+        self._add(name, sky_object(packet)[0], origin, problem, made)
 
     def add_broken(self, origin: str, problem: str) -> None:
         """A packet of which nothing can be read."""
@@ -77,16 +81,16 @@ class Gathered:
         obj: str | None,
         origin: str,
         problem: str | None,
-        stamp: np.ndarray | None = None,
+        made: Candidate | None = None,
     ) -> None:
         row, size = len(self.ids), self.settings.stamp_size or STAMP_SIZE
-        if stamp is None:
-            stamp = np.full((len(CHANNELS), size, size), np.nan, np.float32)
+        if made is None:
+            made = Candidate(np.full((len(CHANNELS), size, size), np.nan, np.float32))
             self.broken.add(row)
         if problem is not None:
             self.problems[row] = problem
         self.ids.append(candid)
-        self.images.append(stamp)
+        self.found.append(made)
         self.objects.append(obj)
         self.origins.append(origin)
 
@@ -94,28 +98,57 @@ class Gathered:
         """The candidates so far."""
         import pyarrow as pa
 
+        size, psf = self.found[0].stamp.shape[-1], self.settings.psf_size
+        stamps = Stamps(
+            np.stack([made.stamp for made in self.found]),
+            self._plane("variance", (len(CHANNELS), size, size)),
+            self._plane("psf", (len(IMAGES), psf, psf)),
+            {
+                name: np.array([made.columns.get(name) for made in self.found], dtype=np.float64)
+                for name in self.side
+                if name != "psf"
+            },
+        )
         return Chunk(
             pa.array(self.ids, pa.string()),
-            Stamps(np.stack(self.images)),
+            stamps,
             position,
             self.problems,
             self.broken,
             {"object": self.objects, "origin": self.origins},
         )
 
+    def _plane(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """An array of what the packets may lack, NaN for those that do; None if nobody wants it."""
+        if name not in self.settings.planes:
+            return None
+        nothing = np.full(shape, np.nan, np.float32)
+        planes = (getattr(made, name) for made in self.found)
+        return np.stack([nothing if plane is None else plane for plane in planes])
+
 
 def alert_settings(
     root: Path, inputs: Inputs, pixel_scale: float | None = None, **more: Any
 ) -> AlertSettings:
     """How packets become stamps of the model's size, none of them skipped."""
+    planes = {
+        "variance": any(channel in VARIANCES for channel in inputs.channels),
+        "psf": "psf" in side_of(inputs),
+    }
     return AlertSettings(
         root=root,
         cache=Path(),
         stamp_size=stamp_size(inputs) or STAMP_SIZE,
         pixel_scale_target=pixel_scale,
+        planes=tuple(name for name in OPTIONAL if planes[name]),
         require=(),
         **more,
     )
+
+
+def side_of(inputs: Inputs) -> tuple[str, ...]:
+    """Side information that a model wants."""
+    return tuple(getattr(inputs, "side", ()))
 
 
 def _readable(cutouts: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +183,7 @@ class AlertSource:
         self, path: Path, inputs: Inputs, chunk: int = CHUNK, pixel_scale: float | None = None
     ) -> None:
         self._settings = alert_settings(path, inputs, pixel_scale)
+        self._side = side_of(inputs)
         self._chunk = chunk
         self._files = _files(path)
         if not self._files:
@@ -173,12 +207,12 @@ class AlertSource:
     def chunks(self, start: Any, work: Path) -> Iterator[Chunk]:
         """Yield the packets in order of their files' names."""
         first, known = start or (0, 0)
-        gathered = Gathered(self._settings)
+        gathered = Gathered(self._settings, self._side)
         found = 0
         for number in range(first, len(self._files)):
             file = self._files[number]
             inside = 0
-            for inside, (origin, packet) in enumerate(_packets(file), 1):
+            for inside, (origin, packet) in enumerate(self._packets(file), 1):
                 if inside <= known:
                     continue
                 if isinstance(packet, Packet):
@@ -188,7 +222,7 @@ class AlertSource:
                 found += 1
                 if len(gathered) >= self._chunk:
                     yield gathered.chunk([number, inside])
-                    gathered = Gathered(self._settings)
+                    gathered = Gathered(self._settings, self._side)
             known = 0
         if len(gathered):
             yield gathered.chunk([len(self._files), 0])
@@ -198,18 +232,19 @@ class AlertSource:
                 "give a stamp set, a .npy stack, alerts (Avro, Parquet) or DES stamps"
             )
 
-
-def _packets(file: AlertFile) -> Iterator[tuple[str, Packet | Damage]]:
-    """Packets of a file with their origin; a file that is damaged is a damaged packet."""
-    number = 0
-    try:
-        for packet in read_packets(file.path):
-            for _ in range(packet.packets if isinstance(packet, Damage) else 1):
-                number += 1
-                yield f"{file.name}:{number}", packet
-    except PacketFileError as error:
-        if error.reason not in _NO_ALERTS:
-            yield file.name, Damage(str(error))
+    def _packets(self, file: AlertFile) -> Iterator[tuple[str, Packet | Damage]]:
+        """Packets of a file with their origin; a file that is damaged is a damaged packet."""
+        number = 0
+        try:
+            for packet in read_packets(
+                file.path, self._settings.schemas, wanted((*self._side, "id"))
+            ):
+                for _ in range(packet.packets if isinstance(packet, Damage) else 1):
+                    number += 1
+                    yield f"{file.name}:{number}", packet
+        except PacketFileError as error:
+            if error.reason not in _NO_ALERTS:
+                yield file.name, Damage(str(error))
 
 
 def _files(path: Path) -> list[AlertFile]:
@@ -229,18 +264,3 @@ def _properties(file: Path) -> dict[str, str]:
     lines = file.read_text("utf-8", "replace").splitlines()
     pairs = (line.partition("=") for line in lines if not line.startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def packets_of(data: bytes) -> Iterator[Packet | Damage]:
-    """Packets in the bytes of an Avro file, as a stream sends them."""
-    from rb.sources.alerts.avro import AvroFile
-    from rb.sources.alerts.packets import to_packet
-    from rb.sources.alerts.schema import AvroError
-
-    try:
-        avro = AvroFile(io.BytesIO(data), len(data))
-    except AvroError as error:
-        yield Damage(str(error))
-        return
-    for record in avro.records():
-        yield record if isinstance(record, Damage) else to_packet(record, avro.schema.name)

@@ -9,8 +9,7 @@ import numpy as np
 
 from rb.errors import UserError
 from rb.models.contract import Inputs
-from rb.scoring.candidates import stamp_size
-from rb.scoring.table import Chunk
+from rb.scoring.table import Chunk, stamp_size
 from rb.sources.des.archive import Index, index_tar, list_archive
 from rb.sources.des.file import StampFile
 from rb.sources.des.plan import Plan, Shard

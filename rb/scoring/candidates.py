@@ -8,22 +8,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from rb.errors import UserError
 from rb.models.contract import Inputs
-from rb.scoring.table import Chunk
+from rb.scoring.table import CHUNK, Chunk, stamp_size
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import CHANNELS
 from rb.stamps.stampset import StampSet
-
-if TYPE_CHECKING:
-    from rb.stamps.inputs import InputSpec
-
-CHUNK = 1024
-"""Candidates that are read at once."""
 
 _DES = re.compile(r"(diff|srch|temp)[1-9][0-9]{0,17}\.fits(\.gz)?|.+\.(tar|tar\.gz|tgz)")
 
@@ -200,8 +194,3 @@ def _forget(array: np.ndarray | None) -> None:
     """Give back the pages of a mapped file, which count as this process' memory."""
     if array is not None and isinstance(array.base, mmap.mmap):
         array.base.madvise(mmap.MADV_DONTNEED)
-
-
-def stamp_size(inputs: Inputs | InputSpec) -> int | None:
-    """Pixels along a side of the stamps that a model takes; None if any size will do."""
-    return getattr(inputs, "size", None)

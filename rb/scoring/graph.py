@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from rb.models.checkpoint import NetworkScorer
 from rb.stamps.inputs import InputSpec
 from rb.stamps.layout import CHANNELS, VARIANCES
+from rb.stamps.scaling import LARGEST
 
-_LARGEST = torch.finfo(torch.float32).max
+_FLOAT_MAX = torch.finfo(torch.float32).max
 
 
 class ScoringGraph(nn.Module):
@@ -80,7 +81,7 @@ def scaled(stamps: Tensor, scaling: str) -> Tensor:
     """`rb.stamps.scaling.scale` of stamps (N, S, S) in operations that ONNX knows."""
     shape = stamps.shape
     x = stamps.flatten(1)
-    finite = x.abs() <= _LARGEST
+    finite = x.abs() <= (LARGEST if scaling != "raw" else _FLOAT_MAX)
     n = finite.double().sum(1, keepdim=True).clamp(min=1)
     mean = torch.where(finite, x, 0.0).double().sum(1, keepdim=True) / n
     near = mean.float()
@@ -91,13 +92,16 @@ def scaled(stamps: Tensor, scaling: str) -> Tensor:
     square = (deviation * deviation).double().sum(1, keepdim=True) / n
     std = (square - (mean - near) ** 2).clamp(min=0).sqrt()
     if scaling == "three_sigma":
-        # What is not finite lies on neither side, or is the largest or smallest of all.
         above = _float_beyond(mean - 3 * std, -1)
         below = _float_beyond(mean + 3 * std, 1)
-        low = torch.where(x > above, x, torch.inf).amin(1, keepdim=True)
-        unit = torch.where(x < below, x, -torch.inf).amax(1, keepdim=True) - low
+        low = torch.where(finite & (x > above), x, torch.inf).amin(1, keepdim=True)
+        unit = torch.where(finite & (x < below), x, -torch.inf).amax(1, keepdim=True) - low
     elif scaling == "mu_three_sigma":
         low, unit = (mean - 3 * std).float(), (6 * std).float()
+    elif scaling == "l2":
+        filled = torch.where(finite, x, 0.0)
+        low, unit = torch.zeros_like(near), filled.double().square().sum(1, keepdim=True).sqrt()
+        unit = unit.float()
     elif scaling == "standardise":
         low, unit = near, std.float()
     else:  # minmax

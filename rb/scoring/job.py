@@ -26,7 +26,6 @@ from rb.io.workers import ahead
 from rb.scoring.candidates import Source
 from rb.scoring.load import engine_of
 from rb.scoring.table import ScoreTable, count_tags
-from rb.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,19 +102,7 @@ class ScoreJob:
 
     def __init__(self, table: ScoreTable, source: Source, out: Path, about: dict[str, Any]) -> None:
         self._table, self._source, self._out = table, source, out
-        provenance = table.scorer.provenance
-        self._about = about | {
-            "model": provenance.name,
-            "model_run": provenance.run,
-            "model_digest": table.digest,
-            "model_code_version": provenance.code_version,
-            "data_digest": source.digest,
-            "threshold": table.scorer.threshold,
-            "max_nan": table.max_nan,
-            "embedding": table.embedding,
-            "labels": provenance.labels,
-            "code_version": __version__,
-        }
+        self._about = about | table.about | {"data_digest": source.digest}
         identity = json.dumps(self._about, sort_keys=True).encode()
         self._about["job"] = hashlib.sha256(identity).hexdigest()
         self._work = out.with_name(f".{out.name}.partial")

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rb.models.contract import Scorer
+from rb.models.contract import Inputs, Scorer
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import CHANNELS
+from rb.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+CHUNK = 1024
+"""Candidates that are read at once."""
 
 BROKEN = "broken"
 """Tag of a candidate that could not be read."""
@@ -122,6 +126,22 @@ class ScoreTable:
         return pa.table(columns)
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What decides the rows of a candidate, in types of JSON."""
+        provenance = self.scorer.provenance
+        return {
+            "model": provenance.name,
+            "model_run": provenance.run,
+            "model_digest": self.digest,
+            "model_code_version": provenance.code_version,
+            "threshold": self.scorer.threshold,
+            "max_nan": self.max_nan,
+            "embedding": self.embedding,
+            "labels": provenance.labels,
+            "code_version": __version__,
+        }
+
+    @property
     def _channels(self) -> set[str]:
         channels = self.scorer.inputs.channels or CHANNELS  # a forest's features need all
         return {channel.removesuffix("_var") for channel in channels}
@@ -195,3 +215,8 @@ def count_tags(table: pa.Table) -> Counter[str]:
         for tag in filter(None, (entry["values"] or "").split(";")):
             found[tag] += entry["counts"]
     return found
+
+
+def stamp_size(inputs: Inputs) -> int | None:
+    """Pixels along a side of the stamps that a model takes; None if any size will do."""
+    return getattr(inputs, "size", None)

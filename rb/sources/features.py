@@ -41,7 +41,7 @@ class FeatureSet(StampSet):
             "digest": table.digest,
             "tables": [],
         }
-        self._table = table
+        self._features = table
 
     @property
     def stamps(self) -> np.ndarray:  # type: ignore[override]
@@ -52,11 +52,11 @@ class FeatureSet(StampSet):
     def catalogue(self) -> pd.DataFrame:
         """One row a candidate: id, label, group, and the features under their own names."""
         identity = {
-            "id": self._table.ids,
-            "label": self._table.labels,
-            "group": self._table.ids,
+            "id": self._features.ids,
+            "label": self._features.labels,
+            "group": self._features.ids,
         }
-        rows = self._table.features.assign(**identity)
+        rows = self._features.features.assign(**identity)
         rows["label"] = rows["label"].astype("Int8").where(rows["label"] >= 0)
         for ours, theirs in (("mag", "MAG"), ("snr", "SNR")):
             if theirs in rows:
@@ -78,7 +78,7 @@ class FeatureSet(StampSet):
         return super().columns(names, required)
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._features)
 
 
 def open_stamps(config: dict[str, Any], *, progress: bool = True) -> FeatureSet:

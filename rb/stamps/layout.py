@@ -190,8 +190,8 @@ def summed(folder: Path) -> tuple[str, dict[str, np.ndarray]]:
     found = hashlib.sha256()
     checksums: dict[str, np.ndarray] = {}
     with (folder / "catalogue.parquet").open("rb") as file:
-        while part := file.read(2**22):
-            found.update(part)
+        while content := file.read(2**22):
+            found.update(content)
     for name in ("stamps", *OPTIONAL):
         path = folder / f"{name}.npy"
         if name != "stamps" and not path.exists():

@@ -140,7 +140,8 @@ def scale(stamps: np.ndarray | Tensor, scaling: str) -> Tensor:
     if scaling != "raw":
         if scaling == "l2":
             x = x if finite is None else torch.where(finite, x, 0.0)
-            zero, unit = torch.zeros_like(mean), x.double().square().sum(1, keepdim=True).sqrt()
+            zero = torch.zeros_like(mean, dtype=x.dtype)
+            unit = x.double().square().sum(1, keepdim=True).sqrt().float()
         else:
             zero, unit = _LINEAR[scaling](x, finite, mean, std)
         # Rounding leaves a constant stamp with a σ of some 1e-8 of its value.

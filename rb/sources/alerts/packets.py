@@ -11,6 +11,7 @@ record with ``stampData``
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rb.sources.alerts.avro import MAGIC, AvroFile, Damage
-from rb.sources.alerts.names import CUTOUTS, is_cutout, key
+from rb.sources.alerts.names import CUTOUTS, cutouts_in, key
 from rb.sources.alerts.schema import AvroError
 from rb.sources.alerts.wire import is_framed, read_messages
 
@@ -93,21 +94,42 @@ def read_packets(
     """
     try:
         with path.open("rb") as file:
-            start = file.read(16)
-            file.seek(0)
-            size = path.stat().st_size
-            if not start:
-                raise PacketFileError("file is empty")
-            if start.startswith(MAGIC):
-                yield from _read_avro(file, size)
-            elif start.startswith(_PARQUET):
-                yield from _read_parquet(file, size, wanted)
-            elif is_framed(start):
-                yield from _read_framed(file, size, schemas)
-            else:
-                raise PacketFileError("neither Avro nor Parquet", f"starts with {start[:4]!r}")
+            yield from _read(file, path.stat().st_size, schemas, wanted)
     except OSError as error:
         raise PacketFileError("file cannot be read", error.strerror or str(error)) from error
+
+
+def read_message(data: bytes, schemas: Path | None = None) -> Iterator[Packet | Damage]:
+    """Yield the packets in a message of a stream, which is what files of them hold, too.
+
+    A message without packets yields the `Damage` that says so.
+    """
+    found = False
+    try:
+        for packet in _read(io.BytesIO(data), len(data), schemas, None):
+            found = True
+            yield packet
+        if not found:
+            yield Damage("message holds no packet")
+    except PacketFileError as error:
+        yield Damage(str(error))
+
+
+def _read(
+    file: BinaryIO, size: int, schemas: Path | None, wanted: Collection[str] | None
+) -> Iterator[Packet | Damage]:
+    start = file.read(16)
+    file.seek(0)
+    if not start:
+        raise PacketFileError("file is empty")
+    if start.startswith(MAGIC):
+        yield from _read_avro(file, size)
+    elif start.startswith(_PARQUET):
+        yield from _read_parquet(file, size, wanted)
+    elif is_framed(start):
+        yield from _read_framed(file, size, schemas)
+    else:
+        raise PacketFileError("neither Avro nor Parquet", f"starts with {start[:4]!r}")
 
 
 def looks_like_packets(path: Path) -> bool:
@@ -148,7 +170,7 @@ def to_packet(record: Mapping[str, Any], schema_name: str = "") -> Packet:
 
 def has_cutouts(names: Iterable[str]) -> bool:
     """Tell whether a schema with fields `names` is that of an alert with images."""
-    return any(is_cutout(name) for name in names)
+    return bool(cutouts_in(names))
 
 
 def _cutouts(named: dict[str, Any]) -> dict[str, Any]:
@@ -279,10 +301,11 @@ def _columns(parquet: Any, wanted: Collection[str] | None) -> list[str]:
     field is read from: Python has none beyond the year 9999, and one such costs its row group.
     """
     schema = parquet.schema
+    images = cutouts_in(parquet.schema_arrow.names)
     found = []
     for column in (schema.column(i) for i in range(len(schema))):
         parts = column.path.split(".")
-        if is_cutout(parts[0]) or (
+        if parts[0] in images or (
             column.max_repetition_level == 0
             and (len(parts) == 1 or key(parts[0]) in (*MEASUREMENTS, "diaobject"))
             and column.physical_type != "INT96"
