@@ -3,12 +3,14 @@
     python benchmarks/nodia_gpu.py OUT [--budget 480] [--toy]
 
 The survey is simulated on all cores into memory (training and validation frames from one seed, test
-frames from another), the planes of each network are made once and stay on the GPU, and networks are
+frames from others), the planes of each network are made once and stay on the GPU, and networks are
 trained in the order of their importance until the budget is spent. What is finished is kept in
 `--work`, and running it again goes on. It needs neither Hydra nor MLflow; the recipe is that of
 `conf/trainer/modern.yaml`. Written into OUT:
 
     results.csv      one row a training: metrics on the test set, time, settings
+    offsets.csv      the same metrics on test candidates that are not in the middle of their stamps
+    kinds.csv        share called real of each kind of source, on a survey with all of them
     scores.npz       logit(p_real) of every test and validation candidate by each training, float16
     candidates.parquet  their labels and what the survey knows of them
     weights.pt       weights of the largest trainings, with what describes their networks
@@ -24,7 +26,7 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,11 @@ from rb.stamps.augment import DIHEDRAL, random_elements, turn_each, turned
 from rb.training.recipe import averaging
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAIN_SEED, TEST_SEED = 2203, 7390
+TRAIN_SEED, TEST_SEED, KINDS_TRAIN_SEED, KINDS_TEST_SEED = 2203, 7390, 3581, 8841
+KINDS = yaml.safe_load((ROOT / "conf/data/kinds.yaml").read_text())
+CUT, ROOM = 51, 15
+"""Pixels of a stamp, and how far from its middle a candidate may be cut."""
+OFFSETS = (0, 2, 4, 6, 8, 10, 12, 15)
 SIDE = [
     "psf",
     *(
@@ -63,6 +69,14 @@ class Variant:
     matching: tuple[str, ...] = ()
     conditions: bool = False
     network: dict[str, Any] = field(default_factory=dict)
+    longer: float = 1.0
+    size: int = CUT
+    trained_on: str = "first"
+
+    @property
+    def planes(self) -> tuple[Any, ...]:
+        """What decides its planes."""
+        return self.channels, self.side, self.matching, self.conditions, self.size
 
     def build(self, size: int) -> StampNetwork:
         """A new network with random weights for stamps of `size` px."""
@@ -74,38 +88,57 @@ class Variant:
 
 PAIR, TRIPLET = ("srch", "tmpl"), ("diff", "srch", "tmpl")
 MATCHED: dict[str, Any] = {"side": tuple(SIDE), "matching": ("cross", "fit"), "conditions": True}
-VARIANTS = {
+MAIN = {
     "dia": Variant(TRIPLET),
     "nodia": Variant(PAIR),
     "nodia_matched": Variant(PAIR, **MATCHED),
     "dia_matched": Variant(TRIPLET, **MATCHED),
-    "pixelwise": Variant(PAIR, network={"trunk": "pixelwise", "width": 12}),
-    "pixelwise_matched": Variant(PAIR, **MATCHED, network={"trunk": "pixelwise", "width": 12}),
+}
+LONGER = {
+    "dia_long": replace(MAIN["dia"], longer=2.0),
+    "nodia_matched_long": replace(MAIN["nodia_matched"], longer=2.0),
+    "nodia_full_long": Variant(
+        PAIR, **MATCHED | {"matching": ("cross", "fit", "fit_all")}, longer=2.0
+    ),
+}
+OTHERS = {
+    f"{name}_{what}": replace(MAIN[name], **changes)
+    for what, changes in {
+        "shifted": {"trained_on": "shifted"},
+        "kinds": {"trained_on": "kinds"},
+        "sharp": {"trained_on": "sharp"},
+        "half": {"trained_on": "half"},
+        "30px": {"size": 30},
+    }.items()
+    for name in ("dia", "nodia_matched")
+}
+PARTS = {
     "nodia_cross": Variant(PAIR, tuple(SIDE), ("cross",)),
     "nodia_fit": Variant(PAIR, (), ("fit",)),
     "nodia_conditions": Variant(PAIR, tuple(SIDE), (), True),
-    "nodia_full": Variant(PAIR, **MATCHED | {"matching": ("cross", "fit", "fit_all")}),
     "nodia_matched_narrow": Variant(PAIR, **MATCHED, network={"width": 16}),
     "dia_narrow": Variant(TRIPLET, network={"width": 16}),
-    "nodia_matched_wide": Variant(PAIR, **MATCHED, network={"width": 40}),
-    "dia_wide": Variant(TRIPLET, network={"width": 40}),
 }
-MAIN = ["dia", "nodia", "nodia_matched", "dia_matched"]
-SECOND = ["pixelwise", "pixelwise_matched", "nodia_cross", "nodia_fit"]
+PIXELWISE = {
+    "pixelwise_matched": Variant(PAIR, **MATCHED, network={"trunk": "pixelwise", "width": 12}),
+    "pixelwise": Variant(PAIR, network={"trunk": "pixelwise", "width": 12}),
+}
+VARIANTS = MAIN | LONGER | OTHERS | PARTS | PIXELWISE
 
 
 def plan(sizes: list[int], seeds: int) -> list[tuple[str, int, int]]:
     """(variant, training candidates, seed), the most important first."""
     large, others = sizes[-1], sizes[-2::-1]
-    rest = [name for name in VARIANTS if name not in MAIN + SECOND]
-    few = range(1, min(seeds, 3) + 1)
-    jobs = [(name, large, 1) for name in MAIN + SECOND]
+    few = range(1, seeds + 1)
+    jobs = [(name, large, 1) for name in (*MAIN, *LONGER)]
     jobs += [(name, large, seed) for seed in few for name in MAIN]
+    jobs += [(name, large, 1) for name in OTHERS]
+    jobs += [(name, n, 1) for n in others for name in MAIN]
+    jobs += [(name, large, seed) for seed in few for name in LONGER]
+    jobs += [(name, large, 1) for name in PARTS]
     jobs += [(name, n, seed) for seed in few for n in others for name in MAIN]
-    jobs += [(name, large, 1) for name in rest]
-    jobs += [(name, large, seed) for seed in few for name in SECOND + rest]
-    jobs += [(name, n, seed) for seed in few for n in others for name in SECOND]
-    jobs += [(name, n, s) for s in range(1, seeds + 1) for n in sizes[::-1] for name in MAIN]
+    jobs += [(name, large, 1) for name in PIXELWISE]
+    jobs += [(name, large, seed) for seed in few for name in (*OTHERS, *PARTS)]
     return list(dict.fromkeys(jobs))
 
 
@@ -117,13 +150,18 @@ def epochs_for(n: int, most: int = 60_000, fewest: int = 25) -> int:
 # --- the survey ---------------------------------------------------------------------------------
 
 
-def _frame(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+def _frame(job: tuple[int, int, bool]) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Stamps, the two PSFs and the catalogue of one frame."""
-    seed, number = job
+    seed, number, kinds = job
     from rb.survey.frame import simulate_frame
     from rb.survey.settings import settings_from_config
 
-    frame = simulate_frame(settings_from_config({"seed": seed, "planes": ["psf"]}), number)
+    config: dict[str, Any] = {"seed": seed, "planes": ["psf"]}
+    config |= {"detection": {"stamp_size": CUT + 2 * ROOM}}
+    if kinds:
+        config |= {"events": KINDS["events"]}
+        config["detection"] |= KINDS["detection"]
+    frame = simulate_frame(settings_from_config(config), number)
     stamps = frame.stamps
     assert stamps.psf is not None
     psf = stamps.psf[:1] if len(stamps.images) else np.zeros((1, 2, 25, 25), np.float32)
@@ -155,7 +193,9 @@ class Candidates:
         return np.nan_to_num(np.concatenate([psf, scalars[rows]], 1))
 
 
-def simulate(pool: Any, seed: int, wanted: int, until: float, folder: Path) -> Candidates:
+def simulate(
+    pool: Any, seed: int, wanted: int, until: float, folder: Path, kinds: bool = False
+) -> Candidates:
     """The first `wanted` candidates of a survey, or those that are there in time."""
     files = [folder / f"{seed}-{name}" for name in ("images.npy", "psf.npy", "rows.parquet")]
     if not files[-1].exists():
@@ -164,7 +204,7 @@ def simulate(pool: Any, seed: int, wanted: int, until: float, folder: Path) -> C
         # Few frames ahead: those that are under way when there are enough are lost.
         pending: deque[Any] = deque()
         for number in itertools.count():
-            pending.append(pool.apply_async(_frame, ((seed, number),)))
+            pending.append(pool.apply_async(_frame, ((seed, number, kinds),)))
             if len(pending) <= 2 * (os.cpu_count() or 1):
                 continue
             stamps, psf, catalogue = pending.popleft().get()
@@ -208,23 +248,53 @@ class Raw:
         self.images.nan_to_num_()
 
 
-class Planes:
-    """Planes and scalars of all candidates for one network, on the device in half precision."""
+def crops(images: Tensor, size: int, offsets: Tensor | None = None) -> Tensor:
+    """Stamps of `size` px out of (n, c, S, S), `offsets` (n, 2) px beside the middle."""
+    first = images.shape[-1] // 2 - size // 2
+    if offsets is None:
+        return images[..., first : first + size, first : first + size]
+    at = first + torch.arange(size, device=images.device)
+    y, x = (offsets[:, i, None] + at for i in (0, 1))
+    n, c = (torch.arange(k, device=images.device) for k in images.shape[:2])
+    return images[n[:, None, None, None], c[:, None, None], y[:, None, :, None], x[:, None, None]]
 
-    def __init__(self, network: StampNetwork, variant: Variant, raw: Raw) -> None:
-        device, n, size = raw.images.device, len(raw.images), raw.images.shape[-1]
+
+def random_offsets(n: int, radius: tuple[float, float], seed: int, device: Any) -> Tensor:
+    """Whole pixels (n, 2), even over the ring between two radii."""
+    random = torch.Generator(device).manual_seed(seed)
+    r, angle = torch.rand(2, n, generator=random, device=device)
+    r = (radius[0] ** 2 + r * (radius[1] ** 2 - radius[0] ** 2)).sqrt()
+    angle = angle * (2 * torch.pi)
+    return torch.stack([r * angle.sin(), r * angle.cos()], 1).round().long()
+
+
+class Planes:
+    """Planes and scalars of candidates for one network, on the device in half precision."""
+
+    def __init__(
+        self,
+        network: StampNetwork,
+        variant: Variant,
+        raw: Raw,
+        rows: Tensor,
+        offsets: Tensor | None = None,
+    ) -> None:
+        device, n, size = raw.images.device, len(rows), variant.size
         kind = torch.float16 if device.type == "cuda" else torch.float32
         self.planes = torch.empty(
             (n, len(network.planes.names), size, size), dtype=kind, device=device
         )
         self.scalars = torch.empty((n, network.planes.n_scalars), device=device)
-        chosen = [TRIPLET.index(channel) for channel in variant.channels]
+        chosen = torch.tensor([TRIPLET.index(channel) for channel in variant.channels])
         for start in range(0, n, 2048):
-            rows = slice(start, start + 2048)
-            side = raw.side[rows] if variant.side else None
+            part = slice(start, start + 2048)
+            side = raw.side[rows[part]] if variant.side else None
+            images = crops(
+                raw.images[rows[part]][:, chosen], size, None if offsets is None else offsets[part]
+            )
             with torch.no_grad():
-                planes, scalars = network.planes(raw.images[rows][:, chosen], side)
-            self.planes[rows], self.scalars[rows] = planes.to(kind), scalars
+                planes, scalars = network.planes(images.contiguous(), side)
+            self.planes[part], self.scalars[part] = planes.to(kind), scalars
 
 
 @dataclass(frozen=True)
@@ -257,9 +327,16 @@ class Trainer:
     """Train one network on planes that lie on its device."""
 
     def __init__(
-        self, network: StampNetwork, data: Planes, labels: Tensor, recipe: Recipe, epochs: int
+        self,
+        network: StampNetwork,
+        data: Planes,
+        labels: Tensor,
+        rows: Tensor,
+        recipe: Recipe,
+        epochs: int,
     ) -> None:
         self.network, self.data, self.labels, self.recipe = network, data, labels, recipe
+        self.rows = rows
         self.device = labels.device
         self.epochs = epochs
         trained = [p for p in network.parameters() if p.requires_grad]
@@ -276,7 +353,7 @@ class Trainer:
         )
         self.live = [t for t in network.state_dict().values() if t.is_floating_point()]
         self.batch = torch.zeros(
-            min(recipe.batch_size, len(labels)), dtype=torch.int64, device=self.device
+            min(recipe.batch_size, len(rows)), dtype=torch.int64, device=self.device
         )
         self.loss = torch.zeros((), device=self.device)
         self.weight = torch.ones((), device=self.device)
@@ -309,8 +386,8 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(seed)
         start, steps = time.monotonic(), 0
         for _ in range(self.epochs):
-            order = torch.randperm(len(self.labels), generator=generator, device=self.device)
-            for rows in order.split(len(self.batch)):
+            order = torch.randperm(len(self.rows), generator=generator, device=self.device)
+            for rows in self.rows[order].split(len(self.batch)):
                 if len(rows) == len(self.batch):
                     self.batch.copy_(rows)
                     self.weight.fill_(1 - averaging(self.recipe.ema, steps))
@@ -431,7 +508,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 20_000, 60_000])
     parser.add_argument("--validation", type=int, default=6_000)
     parser.add_argument("--test", type=int, default=20_000)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--kinds", type=int, nargs=2, default=[20_000, 10_000])
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="of the largest training; by default 25")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="these variants alone")
     parser.add_argument("--no-graph", action="store_true", help="launch kernels one by one")
@@ -439,7 +517,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.toy:
         options.sizes, options.validation, options.test = [300, 600], 100, 300
-        options.seeds, options.epochs = 1, 2
+        options.seeds, options.epochs, options.kinds = 1, 2, [200, 200]
     out, work = options.out, options.work
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
@@ -452,6 +530,10 @@ def main() -> None:
     with multiprocessing.get_context("fork").Pool(options.processes, _start) as pool:
         tested = simulate(pool, TEST_SEED, test, deadline, work)
         trained = simulate(pool, TRAIN_SEED, training + options.validation, deadline, work)
+        more, others = (
+            simulate(pool, seed, n, deadline, work, kinds=True)
+            for seed, n in zip((KINDS_TRAIN_SEED, KINDS_TEST_SEED), options.kinds, strict=True)
+        )
         pool.terminate()
     n_train = len(trained) - options.validation
     if n_train < options.sizes[0]:
@@ -466,26 +548,40 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     recipe = Recipe.read()
-    size = trained.images.shape[-1]
-    labels = torch.from_numpy(trained.catalogue["label"].to_numpy(np.int64)).to(device)
-    held = slice(n_train, len(trained) + len(tested))
-    kept = pd.concat(
-        [
-            trained.catalogue.iloc[n_train:].assign(subset="val"),
-            tested.catalogue.assign(subset="test"),
-        ]
+    sets = [trained, tested, others, more]
+    begin = np.cumsum([0, *map(len, sets)])
+    every = pd.concat([one.catalogue for one in sets], ignore_index=True)
+    labels = torch.from_numpy(every["label"].to_numpy(np.int64)).to(device)
+    held = slice(n_train, int(begin[3]))
+    kept = every.iloc[held].assign(
+        subset=np.repeat(["val", "test", "kinds"], [options.validation, len(tested), len(others)])
     )
     kept = kept[[c for c in ("subset", *KEPT) if c in kept]].reset_index(drop=True)
     kept.to_parquet(out / "candidates.parquet")
-    truth = kept["label"].to_numpy()
-    for_test = (kept["subset"] == "test").to_numpy()
+    truth, subset = kept["label"].to_numpy(), kept["subset"].to_numpy()
+    sharp = np.flatnonzero(
+        every["seeing_srch"].iloc[:n_train] < every["seeing_srch"].iloc[:n_train].median()
+    )
+
+    def rows_of(trained_on: str, n: int) -> np.ndarray:
+        """Rows that a network is trained on."""
+        if trained_on == "sharp":
+            return sharp[sharp < n]
+        if trained_on == "half":
+            return np.arange(len(sharp[sharp < n]))
+        if trained_on == "kinds":
+            return np.concatenate([np.arange(n), np.arange(begin[3], begin[4])])
+        return np.arange(n)
 
     done = work / "results.json"
     rows: list[dict[str, Any]] = json.loads(done.read_text()) if done.exists() else []
     finished = {(r["variant"], r["n_train"], r["seed"]) for r in rows}
     pace: dict[str, float] = {}
+    kinds: list[dict[str, Any]] = []
+    offset_rows: list[dict[str, Any]] = []
     planes_of: dict[Any, Planes] = {}
-    raw = Raw([trained, tested], device)
+    raw = Raw(sets, device)
+    all_rows = torch.arange(int(begin[4]), device=device)
     written = time.monotonic()
     jobs = [
         job
@@ -494,49 +590,55 @@ def main() -> None:
     ]
     for name, n, seed in jobs:
         variant = VARIANTS[name]
-        epochs = epochs_for(n, options.sizes[-1], options.epochs or 25)
-        steps = epochs * (n // recipe.batch_size)
-        expected = 1.1 * steps * pace.get(name, max(pace.values(), default=0.0)) + 3
+        chosen = torch.from_numpy(rows_of(variant.trained_on, n)).to(device)
+        epochs = round(variant.longer * epochs_for(n, options.sizes[-1], options.epochs or 25))
+        steps = epochs * (len(chosen) // recipe.batch_size)
+        expected = 1.1 * steps * pace.get(name, max(pace.values(), default=0.0)) + 4
         if expected > left() - 10:
             continue
         torch.manual_seed(seed)
-        network = variant.build(size).to(device)
-        key = (variant.channels, variant.side, variant.matching, variant.conditions)
+        network = variant.build(variant.size).to(device)
         started = time.monotonic()
-        if key not in planes_of:
-            planes_of[key] = Planes(network, variant, raw)
-        data = planes_of[key]
+        if variant.planes not in planes_of:
+            planes_of[variant.planes] = Planes(network, variant, raw, all_rows)
+        held_data = data = planes_of[variant.planes]
+        of_data = labels
+        if variant.trained_on == "shifted":
+            # Each candidate at three places, the first of which is the middle.
+            several = chosen.repeat(3)
+            offsets = random_offsets(len(several), (0, ROOM), seed, device)
+            offsets[:n] = 0
+            data, of_data = Planes(network, variant, raw, several, offsets), labels[several]
+            chosen, epochs = torch.arange(len(several), device=device), -(-epochs // 3)
         making = time.monotonic() - started
-        graph = device.type == "cuda" and not options.no_graph
-        try:
-            trainer = Trainer(network, data, labels[:n], recipe, epochs)
-            seconds = trainer.fit(seed, graph)
-        except RuntimeError as error:
-            if not graph:
-                raise
-            print(f"without CUDA graphs, because: {error}", flush=True)
-            options.no_graph = True
-            torch.manual_seed(seed)
-            network = variant.build(size).to(device)
-            trainer = Trainer(network, data, labels[:n], recipe, epochs)
-            seconds = trainer.fit(seed, False)
+        graph = device.type == "cuda" and not options.no_graph and "pixelwise" not in name
+        trainer = Trainer(network, data, of_data, chosen, recipe, epochs)
+        seconds = trainer.fit(seed, graph)
         pace[name] = seconds / max(steps, 1)
-        averaged, plain = score(network, data, held)
+        del data, trainer.data
+        averaged, plain = score(network, held_data, held)
         row: dict[str, Any] = {"variant": name, "n_train": n, "seed": seed, "epochs": epochs}
-        row |= metrics(truth[for_test], averaged[for_test])
-        row |= {f"{k}_plain": v for k, v in metrics(truth[for_test], plain[for_test]).items()}
-        row |= {f"{k}_val": v for k, v in metrics(truth[~for_test], averaged[~for_test]).items()}
+        test, val = subset == "test", subset == "val"
+        row |= metrics(truth[test], averaged[test])
+        row |= {f"{k}_plain": v for k, v in metrics(truth[test], plain[test]).items()}
+        row |= {f"{k}_val": v for k, v in metrics(truth[val], averaged[val]).items()}
         row |= {
             "loss": float(trainer.loss),
             "seconds": seconds,
             "parameters": sum(p.numel() for p in network.parameters()),
-            "flops": flops(network, variant, size, trained.psf[0].size + len(SIDE) - 1),
+            "flops": flops(network, variant, variant.size, trained.psf[0].size + len(SIDE) - 1),
         }
         rows.append(row)
+        if n == options.sizes[-1] and variant.size == CUT:
+            kinds += _kinds(row, kept, averaged)
+            if name in MAIN or variant.trained_on == "shifted":
+                offset_rows += _offsets(row, network, variant, raw, labels, begin)
         label = f"{name}-{n}-{seed}"
         np.savez(work / f"{label}.npz", averaged=averaged.astype("f2"), plain=plain.astype("f2"))
         torch.save({k: v.cpu() for k, v in network.state_dict().items()}, work / f"{label}.pt")
         done.write_text(json.dumps(rows))
+        pd.DataFrame(kinds).to_csv(out / "kinds.csv", index=False)
+        pd.DataFrame(offset_rows).to_csv(out / "offsets.csv", index=False)
         print(
             f"{time.monotonic() - begun:5.0f} s  {name:18} {n:6} seed {seed}: "
             f"acc {row['accuracy']:.4f} (plain {row['accuracy_plain']:.4f}) auc {row['auc']:.5f} "
@@ -552,6 +654,40 @@ def main() -> None:
         print(table(pd.DataFrame(rows)))
 
 
+def _offsets(
+    row: dict[str, Any],
+    network: StampNetwork,
+    variant: Variant,
+    raw: Raw,
+    labels: Tensor,
+    begin: np.ndarray,
+    most: int = 5000,
+) -> list[dict[str, Any]]:
+    """Metrics on test candidates that were cut beside the middle of their stamps."""
+    first, stop = int(begin[1]), min(int(begin[2]), int(begin[1]) + most)
+    chosen = torch.arange(first, stop, device=labels.device)
+    truth = labels[chosen].cpu().numpy()
+    found = []
+    for radius in OFFSETS:
+        offsets = random_offsets(len(chosen), (radius, radius), 5, labels.device)
+        data = Planes(network, variant, raw, chosen, offsets)
+        averaged, _ = score(network, data, slice(0, len(chosen)))
+        known = {k: row[k] for k in ("variant", "n_train", "seed")}
+        found.append(known | {"offset_px": radius, "n": len(chosen)} | metrics(truth, averaged))
+    return found
+
+
+def _kinds(row: dict[str, Any], kept: pd.DataFrame, logit: np.ndarray) -> list[dict[str, Any]]:
+    """Share of each kind of source that is called real, on the survey with all kinds."""
+    known = {k: row[k] for k in ("variant", "n_train", "seed")}
+    table = kept.assign(real=logit > 0)[kept["subset"] == "kinds"]
+    return [
+        known
+        | {"kind": kind, "label": int(label), "n": len(some), "called_real": some["real"].mean()}
+        for (kind, label), some in table.groupby(["kind", "label"])
+    ]
+
+
 def _write(out: Path, work: Path, rows: list[dict[str, Any]], most: float = 15.5e6) -> None:
     pd.DataFrame(rows).to_csv(out / "results.csv", index=False)
     scores, weights, taken = {}, {}, 0
@@ -560,8 +696,8 @@ def _write(out: Path, work: Path, rows: list[dict[str, Any]], most: float = 15.5
         with np.load(work / f"{label}.npz") as file:
             scores |= {label: file["averaged"], f"{label}-plain": file["plain"]}
     # Of the largest trainings, as many as fit into a file that is easily carried.
-    first = {name: place for place, name in enumerate(MAIN)}
-    rows = sorted(rows, key=lambda r: (-r["n_train"], r["seed"], first.get(r["variant"], 9)))
+    first = {name: place for place, name in enumerate(VARIANTS)}
+    rows = sorted(rows, key=lambda r: (-r["n_train"], r["seed"], first[r["variant"]]))
     for row in rows:
         label = f"{row['variant']}-{row['n_train']}-{row['seed']}"
         file = work / f"{label}.pt"

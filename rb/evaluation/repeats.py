@@ -117,7 +117,7 @@ def from_folder(folder: Path) -> Repeats:
         for file in sorted(folder.glob("scores*.npz")):
             with np.load(file, allow_pickle=False) as found:
                 logits |= {name: found[name] for name in found.files}
-        test = (candidates["subset"] == "test").to_numpy()
+        test, held = ((candidates["subset"] == name).to_numpy() for name in ("test", "val"))
         names = [f"{r.variant}-{r.n_train}-{r.seed}" for r in table.itertuples()]
         each = np.stack([logits[name] for name in names])
         once = None
@@ -145,5 +145,5 @@ def from_folder(folder: Path) -> Repeats:
     return replace(
         part(each, test),
         plain=None if once is None else part(once, test),
-        validation=part(each, ~test),
+        validation=part(each, held),
     )
