@@ -192,7 +192,9 @@ def _interval(value: float, parts: list[tuple[float, int]], confidence: float) -
     variance = sum(part for part, _ in parts)
     if variance == 0:
         return Estimate(value, value, value)
-    freedom = variance**2 / sum(part**2 / n for part, n in parts if n > 0 and part > 0)
+    known = sum(part**2 / n for part, n in parts if n > 0)
+    # Without any, as of a single training on a single exposure, the scatter is taken as it is.
+    freedom = variance**2 / known if known > 0 else np.inf
     half = float(t.ppf(0.5 + confidence / 2, freedom)) * variance**0.5
     return Estimate(value, value - half, value + half)
 

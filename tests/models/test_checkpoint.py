@@ -46,7 +46,7 @@ def test_a_loaded_model_scores_raw_stamps_as_the_network_does(tmp_path):
     stamps, _ = toy_stamps(10)
     with torch.no_grad():
         expected = classifier(model.inputs.prepare(stamps)).softmax(1)[:, 0]
-    np.testing.assert_allclose(model.p_real(stamps, batch_size=3), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.p_real(stamps), expected, rtol=1e-5)
     assert (model.threshold, model.inputs.kind) == (0.4, "nodia")
     assert model.provenance.training_set.digest == "abc"
     assert model.provenance == Provenance("small", "run", TRAINED_ON, licence="CC0")

@@ -92,18 +92,18 @@ def test_the_benchmarks_own_files_are_read_and_it_goes_on_where_it_was(tmp_path)
     command = [
         sys.executable, str(REPOSITORY / "benchmarks" / "nodia_gpu.py"), str(out), "--work",
         str(tmp_path / "work"), "--sizes", "40", "60", "--validation", "20", "--test", "60",
-        "--seeds", "1", "--epochs", "1", "--processes", "1", "--only", "dia",
+        "--seeds", "1", "--epochs", "1", "--processes", "1", "--kinds", "20", "30", "--only", "dia",
     ]  # fmt: skip
     first = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     assert first.count("seed 1: acc") == 2
     again = subprocess.run(
-        [*command, "nodia_full"], capture_output=True, text=True, check=True, timeout=300
+        [*command, "nodia_cross"], capture_output=True, text=True, check=True, timeout=300
     ).stdout
     assert again.count("seed 1: acc") == 1  # not worth a second size of an ablation
     found = by_key(sections(config_of(tmp_path, f"study.scores={out}"), None, quiet()))
     table = found["quality"].tables["Quality"]
     assert sorted(zip(table["model"], table["n_train"], strict=True)) == [
-        ("dia", 40), ("dia", 60), ("nodia_full", 60)
+        ("dia", 40), ("dia", 60), ("nodia_cross", 60)
     ]  # fmt: skip
     assert len(list(out.iterdir())) <= 8
 
