@@ -11,13 +11,13 @@ import numpy as np
 
 from rb.errors import UserError
 from rb.models.contract import Inputs
-from rb.scoring.table import CHUNK, Chunk, stamp_size
+from rb.scoring.table import CHUNK, Chunk, side_of, stamp_size
 from rb.sources.alerts.avro import Damage
 from rb.sources.alerts.cutouts import CutoutError, decode_cutout
 from rb.sources.alerts.fields import describe, identifiers, sky_object, wanted
 from rb.sources.alerts.files import AlertFile, digest, list_files
 from rb.sources.alerts.packets import Packet, PacketFileError, read_packets
-from rb.sources.alerts.settings import AlertSettings
+from rb.sources.alerts.settings import PSF_SIZE, AlertSettings
 from rb.sources.alerts.stamps import Candidate, candidate
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import CHANNELS, IMAGES, OPTIONAL, STAMP_SIZE, VARIANCES
@@ -141,14 +141,10 @@ def alert_settings(
         stamp_size=stamp_size(inputs) or STAMP_SIZE,
         pixel_scale_target=pixel_scale,
         planes=tuple(name for name in OPTIONAL if planes[name]),
+        psf_size=getattr(inputs, "psf_size", 0) or PSF_SIZE,
         require=(),
         **more,
     )
-
-
-def side_of(inputs: Inputs) -> tuple[str, ...]:
-    """Side information that a model wants."""
-    return tuple(getattr(inputs, "side", ()))
 
 
 def _readable(cutouts: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from rb.errors import UserError
 from rb.interrupts import uninterrupted
 from rb.io.files import aside
 from rb.io.progress import bar
-from rb.scoring.alerts import Gathered, side_of
-from rb.scoring.table import ScoreTable
+from rb.scoring.alerts import Gathered
+from rb.scoring.table import ScoreTable, side_of
 from rb.sources.alerts.packets import Packet, read_message
 
 if TYPE_CHECKING:

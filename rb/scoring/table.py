@@ -32,6 +32,7 @@ TAGS = {
     "nan": "more than the allowed share of an image's pixels is not finite",
     "edge": "a whole row or column at the border of a stamp is not finite",
     "constant": "an image has one value everywhere",
+    "lacks_psf": "no PSF of search image or template, which the model can do without, less well",
 }
 """What the tags mean."""
 
@@ -102,6 +103,11 @@ class ScoreTable:
         n = len(chunk)
         seen = [c for c in CHANNELS if c in self._channels]
         lacking, tags = tagged(chunk.stamps.images, seen, self.max_nan)
+        if "psf" in side_of(self.scorer.inputs):
+            psf = chunk.stamps.psf
+            known_psf = np.zeros(n, bool) if psf is None else np.isfinite(psf).all((1, 2, 3))
+            for row in np.flatnonzero(~known_psf).tolist():
+                tags.setdefault(row, []).append("lacks_psf")
         for row in chunk.broken:
             tags[row] = [BROKEN]
         known = ~lacking
@@ -220,3 +226,8 @@ def count_tags(table: pa.Table) -> Counter[str]:
 def stamp_size(inputs: Inputs) -> int | None:
     """Pixels along a side of the stamps that a model takes; None if any size will do."""
     return getattr(inputs, "size", None)
+
+
+def side_of(inputs: Inputs) -> tuple[str, ...]:
+    """Side information that a model wants."""
+    return tuple(getattr(inputs, "side", ()))

@@ -232,5 +232,8 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*The dirpath has changed.*")
+    # The cycle is one of epochs, so that a run goes on at a save point as if it had not stopped.
+    warnings.filterwarnings("ignore", ".*scheduler is using 'interval': 'epoch'.*")
+    warnings.filterwarnings("ignore", ".*overridden `on_after_batch_transfer`.*")
     warnings.filterwarnings("ignore", ".*`isinstance\\(treespec, LeafSpec\\)`.*")
     torch.set_float32_matmul_precision("high")

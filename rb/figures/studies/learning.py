@@ -38,6 +38,8 @@ def learning_figure(table: pd.DataFrame, measures: dict[str, str]) -> Figure:
     if table.empty:
         empty_note(panels[0], "nothing was trained")
         return figure
+    several = table.groupby("model", sort=False)["n_train"].transform("nunique") > 1
+    table = table[several] if several.any() else table  # a single size is no curve
     models = list(dict.fromkeys(table["model"]))
     for axes, (measure, label) in zip(panels, measures.items(), strict=False):
         for i, model in enumerate(models):

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-PUBLISHED = ("dia", "nodia", "nodia_stamps")
+PUBLISHED = ("dia", "nodia", "nodia_stamps", "dia_30px", "nodia_30px")
 """Names of the networks in this folder."""
 _PREFIX = "published:"
 

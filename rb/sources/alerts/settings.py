@@ -29,6 +29,9 @@ from rb.stamps.layout import OPTIONAL
 PIXEL_SCALES: dict[str, float] = {"ztf": 1.012, "pgir": 4.36, "wirc": 0.2487, "rubin": 0.2}
 """arcsec per pixel of a survey's cutouts."""
 
+PSF_SIZE = 41
+"""Pixels along a side of PSF images, if nothing else is wanted."""
+
 CUTOUT_SIZES: dict[str, int] = {"ztf": 63, "pgir": 61}
 """Pixels along a side of a survey's cutouts, away from edges."""
 
@@ -75,7 +78,7 @@ class AlertSettings:
     header_places: Annotated[tuple[str, ...], Items(Text())] = ("rubin",)
     sign: Annotated[str, Choice(("as_sent", "difference", "positive"))] = "as_sent"
     planes: Annotated[tuple[str, ...], Items(Choice(OPTIONAL))] = OPTIONAL
-    psf_size: Annotated[int, Whole(1, MAX_SIDE, odd=True)] = 41
+    psf_size: Annotated[int, Whole(1, MAX_SIDE, odd=True)] = PSF_SIZE
     require: Annotated[tuple[str, ...], Items(Choice(CHANNELS))] = ("srch", "tmpl")
     max_nan: Share = 1.0
     max_skipped: Share = 0.5

@@ -1,0 +1,65 @@
+"""The networks of the package know real from bogus, on frames that nobody has trained on."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import rb
+from rb.models.pretrained import PUBLISHED, published_file
+from rb.stamps.batch import Stamps
+from rb.survey.frame import simulate_frame
+from rb.survey.settings import settings_from_config
+
+
+@cache
+def frames() -> tuple[Stamps, np.ndarray]:
+    settings = settings_from_config({"seed": 77, "planes": ["psf"]})
+    some = [simulate_frame(settings, number) for number in range(6)]
+    names = [n for n in rb.load("nodia").inputs.side if n != "psf"]
+    rows = [frame.catalogue for frame in some]
+    stamps = Stamps(
+        np.concatenate([frame.stamps.images for frame in some]),
+        None,
+        np.concatenate([frame.stamps.psf for frame in some]),
+        {n: np.concatenate([np.asarray(r[n], float) for r in rows]) for n in names},
+    )
+    return stamps, np.concatenate([np.asarray(r["label"]) for r in rows])
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_each_tells_real_from_bogus(name):
+    model = rb.load(f"published:{name}")
+    stamps, labels = frames()
+    low = 25 - model.inputs.size // 2
+    cut = slice(low, low + model.inputs.size)
+    stamps = Stamps(stamps.images[:, :, cut, cut], None, stamps.psf, stamps.side)
+    p_real = model.p_real(stamps)
+    assert len(labels) > 120
+    assert ((p_real > 0.5) == (labels == 0)).mean() > (0.9 if name == "nodia_stamps" else 0.95)
+    assert model.provenance.licence == "BSD-3-Clause"
+    assert model.provenance.training_set.n_train >= 60_000
+
+
+def test_without_psfs_stamps_alone_are_the_better_choice():
+    stamps, labels = frames()
+    bare = Stamps(
+        stamps.images,
+        None,
+        np.full_like(stamps.psf, np.nan),
+        {n: np.full(len(stamps), np.nan) for n in stamps.side},
+    )
+    right = {
+        name: ((rb.load(name).p_real(bare) > 0.5) == (labels == 0)).mean()
+        for name in ("nodia", "nodia_stamps")
+    }
+    assert 0.7 < right["nodia"] < right["nodia_stamps"]
+
+
+def test_only_these_have_names():
+    assert published_file("nodia_of_another") is None
+    assert sorted(p.stem for p in published_file("nodia").parent.glob("*.ckpt")) == sorted(
+        PUBLISHED
+    )
