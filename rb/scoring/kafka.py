@@ -293,6 +293,7 @@ class Stream:
         self._topic, self._table, self._alerts = topic, table, alerts
         self._output, self._settings = output, settings
         self._begun: float | None = None
+        self._last: float | None = None
         self._told_s = 0.0
         self._waiting: dict[int, _Waiting] = {}
         self._done: dict[int, Done] = {}
@@ -325,7 +326,6 @@ class Stream:
                 on_lost=lambda consumer, places: self._waiting.clear(),
             )
             with bar(progress, f"scoring {self._topic.name}", None, "alerts") as step:
-                last = time.monotonic()
                 while True:
                     messages = consumer.consume(self._room(), timeout=self._patience())
                     now = time.monotonic()
@@ -333,12 +333,12 @@ class Stream:
                         if message.error():
                             self._refuse_or_wait(message.error())
                             continue
-                        last = now
+                        self._last = now
                         self._add(message)
                     if self._is_due(now):
                         self._flush(consumer)
                         step.at(self.rows)
-                    elif self._settings.idle_s is not None and now - last > self._settings.idle_s:
+                    elif self._is_idle(now):
                         return self.rows
         except kafka.KafkaException as error:
             raise UserError(f"kafka://{self._topic.brokers}: {error.args[0].str()}") from error
@@ -347,6 +347,7 @@ class Stream:
 
     def _assigned(self, consumer: Any, places: list[Any]) -> None:
         """Go on behind what is in the output, or was committed."""
+        self._last = time.monotonic()
         self._done = self._output.done([place.partition for place in places])
         committed = {p.partition: p.offset for p in consumer.committed(places, timeout=_WAIT_S)}
         for place in places:
@@ -392,6 +393,11 @@ class Stream:
         if self._begun is None:
             return False
         return self._count() >= self._settings.batch or now - self._begun > self._settings.latency_s
+
+    def _is_idle(self, now: float) -> bool:
+        """Whether it is time to end; a process without partitions yet is not idle."""
+        idle = self._settings.idle_s
+        return idle is not None and self._last is not None and now - self._last > idle
 
     def _flush(self, consumer: Any) -> None:
         """Score and keep what waits, then tell the broker."""
