@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from contextlib import closing
@@ -252,7 +253,8 @@ class Server:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [
-                "mlflow", "server", "--port", self.address.rpartition(":")[2], "--workers", "1",
+                sys.executable, "-m", "mlflow", "server", "--workers", "1",
+                "--port", self.address.rpartition(":")[2],
                 "--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}",
                 "--artifacts-destination", str(self.folder / "served"),
             ],
