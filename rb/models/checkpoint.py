@@ -42,8 +42,8 @@ class NetworkScorer:
     provenance : Provenance
         Name, training set and its digest, split, labels.
     temperature : float, optional
-        Which makes probabilities of the scores, see `rb.uncertainty.calibration`; None where the
-        model was not calibrated.
+        By which logits are divided, so that scores are probabilities, see
+        `rb.uncertainty.calibration`; None where the model was not calibrated.
     """
 
     network: nn.Module
@@ -65,8 +65,12 @@ class NetworkScorer:
             for start in range(0, len(stamps), batch_size):
                 rows = slice(start, start + batch_size)
                 tensors = (x.to(self._device) for x in self.inputs.tensors(stamps[rows]))
-                out[rows] = self.network(*tensors).softmax(1)[:, 0].cpu().numpy()
+                out[rows] = self.probability(self.network(*tensors)).cpu().numpy()
         return out
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """`p_real` (N,) of what the network says (N, 2)."""
+        return (logits / (self.temperature or 1.0)).softmax(1)[:, 0]
 
     def score(
         self,

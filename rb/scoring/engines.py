@@ -68,7 +68,7 @@ class EngineScorer:
         self._scorer, self._cache = scorer, cache
         self.inputs, self.threshold = scorer.inputs, scorer.threshold
         self.provenance, self.n_parameters = scorer.provenance, scorer.n_parameters
-        self.network = scorer.network
+        self.network, self.temperature = scorer.network, scorer.temperature
         self.engine = "torch"
         self.refused: dict[str, str] = {}
         self._fastest: tuple[str, Predict] | None = None
@@ -166,7 +166,7 @@ class EngineScorer:
         with tempfile.TemporaryDirectory() as temporary:
             # The layers too: other ones may have the same weights.
             layers = hashlib.sha256(f"{__version__} {self.network!r}".encode()).hexdigest()[:16]
-            digest = weights_digest(self.network, self.inputs)[:16]
+            digest = weights_digest(self._scorer)[:16]
             folder = Path(temporary) if self._cache is None else self._cache / "engines"
             file = folder / f"{digest}-{layers}.onnx"
             try:
@@ -198,7 +198,7 @@ class EngineScorer:
                 rows = slice(start, start + _BATCH)
                 tensors = self.inputs.tensors(stamps[rows])
                 found = request.infer([x.numpy() for x in tensors])[0]
-                out[rows] = torch.from_numpy(found).softmax(1)[:, 0].numpy()
+                out[rows] = self._scorer.probability(torch.from_numpy(found)).numpy()
             return out
 
         return predict

@@ -24,7 +24,6 @@ from rb.scoring.exported import FORMAT, METADATA, ExportedScorer, fed, open_expo
 from rb.scoring.graph import ScoringGraph, embed_of
 from rb.scoring.trial import trial_stamps
 from rb.stamps.batch import Stamps
-from rb.stamps.inputs import InputSpec
 from rb.stamps.layout import CHANNELS, VARIANCES
 from rb.version import __version__
 
@@ -56,7 +55,7 @@ def export(scorer: Scorer, target: Path, stamps: Stamps | None = None) -> dict[s
             f"{scorer.provenance.name} works on {scorer.inputs.kind} and has no network inside, or "
             "is exported already; export a network"
         )
-    network = NetworkScorer(scorer.network, scorer.inputs, scorer.threshold, scorer.provenance)  # type: ignore[arg-type]
+    network = network_scorer(scorer)
     about = description(network)
     proto = _graph(network)
     about["checked"] = {"on": "simulated" if stamps is None else "real", "tolerance": TOLERANCE}
@@ -71,10 +70,23 @@ def export(scorer: Scorer, target: Path, stamps: Stamps | None = None) -> dict[s
     return about
 
 
-def weights_digest(network: torch.nn.Module, inputs: InputSpec) -> str:
-    """SHA-256 over a network's weights and what it is fed."""
-    found = hashlib.sha256(json.dumps(inputs.to_dict(), sort_keys=True).encode())
-    for name, value in network.state_dict().items():
+def network_scorer(scorer: Scorer) -> NetworkScorer:
+    """The network of a scorer with all that belongs to it, without an engine."""
+    assert scorer.network is not None
+    return NetworkScorer(
+        scorer.network,
+        scorer.inputs,  # type: ignore[arg-type]
+        scorer.threshold,
+        scorer.provenance,
+        getattr(scorer, "temperature", None),
+    )
+
+
+def weights_digest(scorer: NetworkScorer) -> str:
+    """SHA-256 over a network's weights, its calibration and what it is fed."""
+    rest = [scorer.inputs.to_dict(), scorer.temperature]
+    found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name, value in scorer.network.state_dict().items():
         found.update(name.encode())
         found.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
     return found.hexdigest()
@@ -117,8 +129,8 @@ def description(scorer: NetworkScorer) -> dict[str, Any]:
         "labels": provenance.labels,
         "p_real": "probability of being real, the positive class",
         "threshold": scorer.threshold,
-        "calibration": None,
-        "weights_digest": weights_digest(scorer.network, inputs),
+        "calibration": scorer.temperature and {"temperature": scorer.temperature},
+        "weights_digest": weights_digest(scorer),
         "n_parameters": scorer.n_parameters,
         "provenance": provenance.to_dict(),
         "licence": provenance.licence,

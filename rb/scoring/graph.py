@@ -1,4 +1,4 @@
-"""A network with its scaling inside, as one graph: raw stamps in, `p_real` out."""
+"""A network with its scaling and calibration inside, as one graph: raw stamps in, `p_real` out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLOAT_MAX = torch.finfo(torch.float32).max
 
 
 class ScoringGraph(nn.Module):
-    """What is exported: scaling, network, softmax.
+    """What is exported: scaling, network, calibrated softmax.
 
     The same function as `InputSpec.tensors` and the network after it, in operations that every
     engine has.
@@ -29,7 +29,7 @@ class ScoringGraph(nn.Module):
 
     def __init__(self, scorer: NetworkScorer) -> None:
         super().__init__()
-        self.network = scorer.network
+        self.network, self.probability = scorer.network, scorer.probability
         self.inputs = scorer.inputs
 
     def forward(
@@ -49,7 +49,7 @@ class ScoringGraph(nn.Module):
         fed = [prepared(stamps, variance, self.inputs)]
         if side is not None:
             fed.append(torch.where(torch.isfinite(side), side, 0.0))
-        p_real = self.network(*fed).softmax(1)[:, 0]
+        p_real = self.probability(self.network(*fed))
         embed = embed_of(self.network)
         if embed is None:
             return (p_real,)

@@ -44,6 +44,6 @@ def model_digest(scorer: Scorer, name: str | os.PathLike[str]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if scorer.network is None:
         return hashlib.sha256(f"{scorer.provenance.run}".encode()).hexdigest()
-    from rb.scoring.export import weights_digest
+    from rb.scoring.export import network_scorer, weights_digest
 
-    return weights_digest(scorer.network, scorer.inputs)  # type: ignore[arg-type]
+    return weights_digest(network_scorer(scorer))

@@ -70,17 +70,11 @@ class CalibratedScorer:
     scorer : Scorer
         Whose scores are calibrated.
     temperature : float, optional
-        By default the one that the model's file holds. Without either, scores are refused until
-        `fit` has found one.
+        Without one, scores are refused until `fit` has found it.
     """
 
     scorer: Scorer
     temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.temperature is None:
-            kept = getattr(self.scorer, "temperature", None)
-            object.__setattr__(self, "temperature", kept)
 
     def fit(self, stamp_set: StampSet, rows: np.ndarray) -> CalibratedScorer:
         """The same with the temperature that suits these labelled candidates.

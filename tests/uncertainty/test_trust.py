@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from known_networks import checkpoint
-from toys import write_set
+from toys import toy_stamps, write_set
 
 import rb
 from rb.errors import UserError
+from rb.models.files import load_file
+from rb.scoring.engines import EngineScorer
+from rb.scoring.export import export
 from rb.stamps import StampSet
+from rb.stamps.batch import Stamps
 from rb.uncertainty.calibration import CalibratedScorer, at_temperature, fit_temperature
 from rb.uncertainty.operating_points import threshold_for
 
@@ -71,3 +76,21 @@ def test_thresholds_keep_their_promise_on_the_candidates_they_are_chosen_on(pair
 def test_an_unknown_target_is_refused():
     with pytest.raises(UserError, match="give a rate of fpr, purity, completeness"):
         threshold_for("speed", 0.5, np.array([0, 1]), np.array([0.1, 0.9]))
+
+
+def test_a_model_keeps_its_calibration_wherever_it_is_run(tmp_path):
+    plain = load_file(checkpoint(tmp_path / "plain.ckpt", ("srch", "tmpl")))
+    content = torch.load(tmp_path / "plain.ckpt", weights_only=True)
+    content["rb"]["temperature"] = 0.5
+    torch.save(content, tmp_path / "some.ckpt")
+    model = rb.load(tmp_path / "some.ckpt")
+    stamps, _ = toy_stamps(300)
+    expected = at_temperature(plain.p_real(stamps), 0.5)
+    assert np.abs(expected - plain.p_real(stamps)).max() > 0.01
+    np.testing.assert_allclose(model.p_real(stamps), expected, atol=1e-6)
+    about = export(model, tmp_path / "some.onnx")
+    assert about["calibration"] == {"temperature": 0.5}
+    np.testing.assert_allclose(rb.load(tmp_path / "some.onnx").p_real(stamps), expected, atol=1e-5)
+    engines = EngineScorer(load_file(tmp_path / "some.ckpt"))
+    for predict in (engines._onnxruntime(), engines._openvino()):
+        np.testing.assert_allclose(predict(Stamps(stamps)), expected, atol=1e-5)
