@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 
 def whole(text: str) -> int:
@@ -24,14 +25,29 @@ def positive(text: str) -> int:
     return value
 
 
-def seconds(text: str) -> float:
-    """A time above 0."""
+def amount(unit: str) -> Callable[[str], float]:
+    """Type of a number above 0 of `unit`, such as seconds."""
+
+    def parsed(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < 1e6:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number of {unit}")
+        return value
+
+    return parsed
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share from 0 to 1")
     return value
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from rb.commands import Command
-from rb.commands.arguments import positive, seconds, whole
+from rb.commands.arguments import amount, positive, whole
 
 _URL = "http://portal.nersc.gov/project/dessn/autoscan/stamps/"
 
@@ -23,7 +23,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-table", action="store_true", help="leave the feature table out")
     parser.add_argument("--parallel", type=positive, default=3, help="files at a time (3)")
     parser.add_argument("--retries", type=whole, default=8, help="attempts after a failure (8)")
-    parser.add_argument("--timeout", type=seconds, default=60.0, help="seconds of silence (60)")
+    parser.add_argument(
+        "--timeout", type=amount("seconds"), default=60.0, help="seconds of silence (60)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 

@@ -8,21 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rb.commands import Command
-from rb.commands.arguments import positive, seconds
+from rb.commands.arguments import amount, positive, share
 from rb.errors import UserError
 
 if TYPE_CHECKING:
     from rb.scoring.table import ScoreTable
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a share from 0 to 1")
-    return value
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +34,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embeddings", action="store_true", help="also the network's last hidden layer"
     )
     parser.add_argument(
-        "--max-nan", type=_share, default=0.2, metavar="SHARE",
+        "--max-nan", type=share, default=0.2, metavar="SHARE",
         help="tag candidates that lack more of an image's pixels (0.2)",
     )  # fmt: skip
     parser.add_argument(
-        "--pixel-scale", type=_arcsec, metavar="ARCSEC",
+        "--pixel-scale", type=amount("arcsec"), metavar="ARCSEC",
         help="resample alerts to this many arcsec per pixel (as they come)",
     )  # fmt: skip
     parser.add_argument("--threads", type=positive, metavar="N", help="of the engine (all cores)")
@@ -61,11 +51,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="consumer group: processes of one share the partitions (rb-score)",
     )  # fmt: skip
     stream.add_argument(
-        "--latency", type=seconds, default=2.0, metavar="S",
+        "--latency", type=amount("seconds"), default=2.0, metavar="S",
         help="longest time that an alert waits for others of its batch (2)",
     )  # fmt: skip
     stream.add_argument(
-        "--idle", type=seconds, metavar="S", help="end after so long without an alert (never)"
+        "--idle",
+        type=amount("seconds"),
+        metavar="S",
+        help="end after so long without an alert (never)",
     )
     stream.add_argument(
         "--kafka", action="append", default=[], metavar="KEY=VALUE",
@@ -73,13 +66,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a table of another job")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _arcsec(text: str) -> float:
-    try:
-        return seconds(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of arcsec") from None
 
 
 def _score(arguments: argparse.Namespace) -> int:
