@@ -31,12 +31,10 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(RUN) train.py -m model=dia,nodia experiment=demo
 	$(RUN) evaluate.py
-	@echo "compare the runs in a browser: make ui"
+	@echo "the trainings side by side, in a browser: make ui"
 
 ui: $(READY)
-	@test -f mlruns/mlflow.db || { echo "error: nothing was trained yet; run make demo first"; exit 2; }
-	@echo "open http://127.0.0.1:$(or $(PORT),5000) (Ctrl-C ends it)"
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --port $(or $(PORT),5000)
+	$(BIN)/rb ui --port $(or $(PORT),5000)
 
 test: $(READY)
 	$(RUN) -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile

@@ -6,11 +6,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rb.commands import des, export, labels, score, show
+from rb.commands import des, export, labels, score, show, ui
 from rb.errors import UserError
 from rb.version import __version__
 
-COMMANDS = (*show.COMMANDS, *export.COMMANDS, *score.COMMANDS, *des.COMMANDS, *labels.COMMANDS)
+COMMANDS = (
+    *show.COMMANDS,
+    *ui.COMMANDS,
+    *export.COMMANDS,
+    *score.COMMANDS,
+    *des.COMMANDS,
+    *labels.COMMANDS,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from toys import REPOSITORY, TINY, write_set
+
+from rb.cli import main
 
 
 def free_port() -> int:
@@ -46,56 +48,106 @@ def runs(tmp_path) -> Path:
 
 
 @pytest.fixture
-def server(runs):
-    """The MLflow page on the runs, as `make ui` opens it."""
+def page(runs):
+    """MLflow's page on the runs as `rb ui` opens it: its address, and what `rb ui` said."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "ui", "--port", str(port),
-         "--backend-store-uri", f"sqlite:///{runs / 'mlflow.db'}", "--workers", "1"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-m", "rb", "ui", "--runs", str(runs), "--port", str(port)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=2).close()
-                break
-            except OSError:
-                assert process.poll() is None, "mlflow ui ended"
-                time.sleep(0.5)
-        yield address
+        said = []
+        while not said or not said[-1].startswith("Ctrl-C"):
+            said.append(process.stdout.readline())
+            assert said[-1], process.stderr.read()
+        yield f"http://127.0.0.1:{port}", said
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def on_screen(browser, text: str) -> bool:
+    """Whether a person sees this text without scrolling, at the top of everything."""
+    return browser.execute_script(
+        """
+        return [...document.querySelectorAll('*')].some(e => {
+          if (e.children.length || e.textContent.trim() !== arguments[0]) return false;
+          const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
+          const top = document.elementFromPoint(x, y);
+          return r.width > 0 && top && (top === e || e.contains(top) || top.contains(e));
+        })
+        """,
+        text,
+    )
 
 
 @pytest.mark.slow
-def test_dia_and_nodia_stand_side_by_side(browser, server, runs, tmp_path):
-    from selenium.webdriver.common.by import By
+def test_dia_and_nodia_stand_side_by_side_on_the_first_screen(browser, page, runs, tmp_path):
     from selenium.webdriver.support.ui import WebDriverWait
 
     from rb.tracking import PARENT_TAG, Tracking
 
+    address, said = page
+    view, charts = (line.split(": ", 1)[1].strip() for line in said[:2])
+    assert view.startswith(address) and charts.startswith(view)
     tracking = Tracking(None, runs, "rb")
-    newest = tracking.runs("sweep")[0].info.run_id
-    children = [r for r in tracking.runs("training") if r.data.tags.get(PARENT_TAG) == newest]
-    ids = ",".join(f'"{r.info.run_id}"' for r in children[::-1])
+    newest = tracking.runs("sweep")[0]
+    trained = [
+        run
+        for run in tracking.runs("training")
+        if run.data.tags.get(PARENT_TAG) == newest.info.run_id
+    ]
+    assert {run.info.run_name for run in trained} == {"dia", "nodia"}
     wait = WebDriverWait(browser, 120)
-
-    def page_text() -> str:
-        # Not `.text`, which leaves out what an inner scroll bar hides.
-        return browser.execute_script("return document.body.textContent")
-
-    browser.get(f'{server}/#/compare-runs?runs=[{ids}]&experiments=["{tracking.experiment_id}"]')
-    wait.until(lambda _: "Comparing 2 Runs" in page_text() and "test/accuracy" in page_text())
-    for word in ("nodia", "test/auc", "best/val_acc", "cost/train_cpu_hours", "trainer.batch_size"):
-        assert word in page_text()
-    time.sleep(5)  # a help panel opens late and would cover the table
-    browser.execute_script("document.querySelector('button[aria-label=Close]')?.click()")
-    first = browser.find_element(By.XPATH, "//*[normalize-space(text())='best/epoch']")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", first)
-    wait.until(lambda _: first.is_displayed())
-    time.sleep(1)
+    browser.set_window_size(1400, 900)
+    height = browser.execute_script("return window.innerHeight")
+    browser.set_window_size(1400, 900 + 900 - height)
+    browser.get(view)
+    for run in trained:
+        assert "±" in run.data.tags["test accuracy"] or "−" in run.data.tags["test accuracy"]
+        for text in (run.info.run_name, run.data.tags["test accuracy"], run.data.tags["test AUC"]):
+            wait.until(lambda _, text=text: on_screen(browser, text))
+    time.sleep(3)
+    # For the picture in the README: the column beside the table is MLflow's own.
+    browser.execute_script(
+        "[...document.querySelectorAll('button')].find(b => b.ariaLabel === 'Close')?.click()"
+    )
+    time.sleep(2)
     picture = Path(os.environ.get("RB_SCREENSHOT", tmp_path / "mlflow.png"))
-    assert browser.save_screenshot(str(picture))
-    assert picture.stat().st_size > 20_000
+    assert browser.save_screenshot(str(picture)) and picture.stat().st_size > 20_000
+    browser.get("about:blank")
+    browser.get(charts)
+    for text in ("DIA and noDIA", "dia (val/acc)", "nodia (val/acc)", "nodia (val/loss)"):
+        wait.until(lambda _, text=text: text in browser.page_source)
+    assert browser.save_screenshot(str(picture.with_stem("charts")))
+
+    evaluation = tracking.runs("evaluation")[0]
+    note = evaluation.data.tags["mlflow.note.content"]
+    assert tracking.find(newest.info.run_id).data.tags["mlflow.note.content"] == note
+    assert "| dia | nodia |" in note and "difference image" in note
+    place = re.search(r"\[report\]\((#[^)]+)\)", note)[1]
+    browser.get("about:blank")
+    browser.get(f"{address}/{place}")
+    wait.until(lambda _: browser.find_elements("tag name", "iframe"))
+
+    # On a tracking server, which this one is as well, it is the link alone.
+    done = subprocess.run(
+        [sys.executable, "-m", "rb", "ui", "--runs", str(tmp_path / "none")],
+        env=os.environ | {"MLFLOW_TRACKING_URI": address}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == said[0].strip()
+
+
+def test_what_cannot_be_opened_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["ui", "--runs", str(tmp_path)]) == 2
+    assert "nothing was trained there yet; run make demo" in capsys.readouterr().err
+    (tmp_path / "mlflow.db").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = str(taken.getsockname()[1])
+        assert main(["ui", "--runs", str(tmp_path), "--port", number]) == 2
+    assert f"--port: {number} is in use" in capsys.readouterr().err

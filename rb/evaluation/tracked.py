@@ -7,7 +7,15 @@ import pandas as pd
 
 from rb.evaluation.scored_run import ScoredRun
 from rb.metrics.classification import confusion, roc
+from rb.metrics.numbers import decimal, percent
 from rb.tracking import TrackedRun
+
+TEST_TAGS = {
+    "test accuracy": ("accuracy", percent),
+    "test AUC": ("auc", decimal),
+    "test MDR at FPR 0.05": ("mdr_at_fpr_0.05", percent),
+}
+"""Tags of a tested run: which metric they tell, with its limits, and how."""
 
 
 def log_classification(
@@ -49,10 +57,16 @@ def log_classification(
 
 
 def log_to_run(run: TrackedRun, one: ScoredRun, confidence: float) -> None:
-    """Metrics of the held-out test set go to the run that was tested, so the UI compares them."""
+    """Metrics of the held-out test set go to the run that was tested, so the UI compares them.
+
+    Those that are looked at first are also tags: a column of MLflow's page has no room for the
+    limits of a metric.
+    """
     result = one.result
     metrics: dict[str, float] = {}
-    for key, estimate in result.metrics(confidence).items():
+    found = result.metrics(confidence)
+    run.tag({tag: form(found[key]) for tag, (key, form) in TEST_TAGS.items() if key in found})
+    for key, estimate in found.items():
         metrics |= {
             f"test/{key}": estimate.value,
             f"test_low/{key}": estimate.low,

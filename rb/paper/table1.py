@@ -7,11 +7,11 @@ import pandas as pd
 from rb.errors import UserError
 from rb.evaluation.paired import dia_against_nodia
 from rb.evaluation.results import RunResult
+from rb.metrics.numbers import decimal, percent, significant
 from rb.paper.parts import Line, Part, Topic, section, share
 from rb.paper.runs import Experiment, Job, PaperRuns
 from rb.paper.values import N_TEST, NETWORKS, TABLE_1, NetworkValues
 from rb.report.comparison import difference_image_sentence, mcnemar_sentence
-from rb.report.numbers import decimal, percent, significant
 from rb.report.sections import Picture
 
 _TOPIC = Topic(

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from rb.metrics.intervals import Estimate
+from rb.metrics.numbers import percent
 from rb.paper.parts import Line, Part, Topic, section, share
 from rb.paper.runs import Experiment, PaperRuns
 from rb.paper.values import TABLE_1, TABLE_10
-from rb.report.numbers import percent
 from rb.report.page import COMMAND
 from rb.report.sections import Picture, Section
 

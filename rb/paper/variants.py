@@ -11,6 +11,7 @@ import pandas as pd
 from rb.errors import UserError
 from rb.evaluation.paired import compare
 from rb.metrics.intervals import Estimate
+from rb.metrics.numbers import number, p_value, percent, points, significant
 from rb.paper.parts import Line, Part, Topic, part, share
 from rb.paper.runs import Experiment, Job, PaperRuns
 from rb.paper.values import (
@@ -24,7 +25,6 @@ from rb.paper.values import (
     STACKING_TNR_LOSS,
     TABLE_1,
 )
-from rb.report.numbers import number, p_value, percent, points, significant
 from rb.report.sections import Picture, Section
 
 _PAIRED = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rb.evaluation.paired import Comparison, dia_against_nodia
 from rb.evaluation.results import COST_KEYS, RunResult, unique_names
 from rb.metrics.classification import RATES
-from rb.report.numbers import decimal, number, p_value, percent, points, two_digits, with_deviation
+from rb.metrics.numbers import decimal, number, p_value, percent, points, two_digits, with_deviation
 
 if TYPE_CHECKING:
     import pandas as pd

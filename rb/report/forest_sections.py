@@ -13,7 +13,7 @@ from rb.evaluation.cross_validation import operating_points
 from rb.evaluation.results import unique_names
 from rb.io.files import safe_name
 from rb.metrics.intervals import Estimate
-from rb.report.numbers import percent
+from rb.metrics.numbers import percent
 from rb.report.sections import Picture, Section
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rb.evaluation.paired import dia_against_nodia, different_sets_sentence, networks_against_forest
 from rb.evaluation.results import RunResult, unique_names
 from rb.io.files import write_whole
+from rb.metrics.numbers import decimal, p_value, percent, points
 from rb.report.comparison import (
     MANY,
     comparison_table,
@@ -22,7 +23,6 @@ from rb.report.comparison import (
     display_rows,
     mcnemar_sentence,
 )
-from rb.report.numbers import decimal, p_value, percent, points
 from rb.report.sections import Picture, Section
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from rb.evaluation.paired import (
 )
 from rb.evaluation.results import RunResult, unique_names
 from rb.figures.style import LABEL_WORDS
+from rb.metrics.numbers import number, significant, thousands, two_digits
 from rb.report.comparison import (
     MANY,
     comparison_table,
@@ -25,7 +26,6 @@ from rb.report.comparison import (
     display_rows,
     mcnemar_sentence,
 )
-from rb.report.numbers import number, significant, thousands, two_digits
 
 if TYPE_CHECKING:
     import pandas as pd

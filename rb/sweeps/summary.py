@@ -16,12 +16,17 @@ from rb.sweeps.table import (
     rows_of,
     table_of,
     terminal_table,
+    text,
 )
+from rb.tracking.view import description, run_address, where_to_look
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from rb.tracking import TrackedRun, Tracking
+
+
+_COLUMNS = 6  # jobs that stand side by side in a description
 
 
 def finish(tracking: Tracking, run: TrackedRun, console: Console) -> list[Row]:
@@ -48,9 +53,38 @@ def finish(tracking: Tracking, run: TrackedRun, console: Console) -> list[Row]:
     if folds:
         metrics |= _log_folds(run, folds, console)
     run.log_metrics(metrics)
+    run.tag(_description(tracking, rows))
     _draw(run, rows, folds)
     _mention_other_code(rows, console)
+    where = where_to_look(tracking.uri, tracking.experiment_id)
+    console.print(f"the trainings side by side, in a browser: {where}", highlight=False)
     return rows
+
+
+def _description(tracking: Tracking, rows: Sequence[Row]) -> dict[str, str]:
+    """What the parent run says of its jobs, a column each, or a line where there are many."""
+    best, done = best_of(rows), sum(r.done for r in rows)
+    sentence = f"{done} of {len(rows)} trainings have a result"
+    if best is not None and best.best is not None:
+        sentence += f"; the best validation accuracy is {best.best:.4f} ({best.name})"
+    titles = ("validation accuracy", "test accuracy", "epochs", "CPU-hours")
+    cells = [
+        [text(r.best, ".4f"), text(r.test, ".4f"), text(r.epochs, ".0f"), text(r.cpu_hours, ".3g")]
+        for r in rows
+    ]
+    names = [r.name for r in rows]
+    if len(rows) <= _COLUMNS:
+        head = ["", *names]
+        table = [
+            [title, *column] for title, column in zip(titles, zip(*cells, strict=True), strict=True)
+        ]
+    else:
+        head = ["", *titles]
+        table = [[name, *line] for name, line in zip(names, cells, strict=True)]
+    links = {
+        f"{r.name} ({r.run_id[:8]})": run_address(tracking.experiment_id, r.run_id) for r in rows
+    }
+    return description(f"{sentence}.", head, table, links)
 
 
 def score_folds(tracking: Tracking, rows: Sequence[Row], console: Console) -> None:

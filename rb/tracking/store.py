@@ -35,6 +35,7 @@ from rb.tracking.origin import (
 )
 from rb.tracking.saved import parse_config, relocated
 from rb.tracking.tracked_run import LONGEST, TrackedRun
+from rb.tracking.view import prepare_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -111,6 +112,7 @@ class Tracking:
             reason = str(error).splitlines()[0]
             raise UserError(f"tracking.uri: no tracking at {self.uri} ({reason})") from error
         if not self.read_only:
+            prepare_view(self.client, self.experiment_id)
             self._mark_dead_runs()
 
     def _experiment(self, name: str) -> str:

@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 from rb.errors import UserError
 from rb.evaluation.paired import compare, dia_against_nodia, networks_against_forest, pair
 from rb.metrics import Estimate
+from rb.metrics.numbers import percent
 from rb.report.comparison import comparison_table, difference_image_sentence, mcnemar_sentence
-from rb.report.numbers import percent
 from rb.report.terminal import print_comparison
 
 
