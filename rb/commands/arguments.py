@@ -57,3 +57,15 @@ def port(text: str) -> int:
     if value > 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port; give 1024 to 65535")
     return value
+
+
+def workers(text: str) -> str:
+    """A number of processes, or the address of a scheduler."""
+    if "://" in text:
+        return text
+    try:
+        return str(positive(text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither a number of processes nor an address like tcp://HOST:PORT"
+        ) from None

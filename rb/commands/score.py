@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rb.commands import Command
-from rb.commands.arguments import amount, positive, share
+from rb.commands.arguments import amount, positive, share, workers
 from rb.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--threads", type=positive, metavar="N", help="of the engine (all cores)")
     parser.add_argument(
+        "--dask", type=workers, metavar="WHERE",
+        help="score by so many processes, or by the workers of a scheduler, tcp://HOST:PORT",
+    )  # fmt: skip
+    parser.add_argument(
         "--batch", type=positive, default=1024, metavar="N", help="candidates read at once (1024)"
     )
     stream = parser.add_argument_group("of streams")
@@ -69,9 +74,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> int:
+    from rb.scoring.cluster import Cluster, Work, score_piece
     from rb.scoring.job import ScoreJob, check_output
-    from rb.scoring.load import model_digest
-    from rb.scoring.table import ScoreTable
 
     if arguments.threads:
         # What PyTorch and our engines go by; before the first of them is imported.
@@ -81,24 +85,35 @@ def _score(arguments: argparse.Namespace) -> int:
         check_output(Path(arguments.out), arguments.embeddings)
     import rb
 
-    scorer = rb.load(arguments.model, arguments.runs)
-    if arguments.embeddings and not hasattr(scorer, "run"):
-        raise UserError(f"{scorer.provenance.name} has no embedding; leave --embeddings out")
-    table = ScoreTable(
-        scorer, model_digest(scorer, arguments.model), arguments.max_nan, arguments.embeddings
+    work = Work(
+        rb.load,
+        str(Path(arguments.data).absolute()),
+        _absolute(arguments.model),
+        arguments.runs and str(arguments.runs.absolute()),
+        arguments.max_nan,
+        arguments.embeddings,
+        arguments.batch,
+        arguments.pixel_scale,
     )
+    table = work.table()
     if stream:
         return _stream(arguments, table)
-    from rb.scoring.candidates import open_source
-
-    source = open_source(
-        Path(arguments.data), scorer.inputs, arguments.batch, arguments.pixel_scale
-    )
+    source = work.source(table)
     about = {"data": str(Path(arguments.data).resolve()), "pixel_scale": arguments.pixel_scale}
-    job = ScoreJob(table, source, Path(arguments.out), about)
+    cluster = None
+    if arguments.dask:
+        about["by"] = "pieces"  # parts of one process are others
+        share = partial(score_piece, work, table.about, source.digest)
+        cluster = partial(Cluster(arguments.dask).map, share)
+    job = ScoreJob(table, source, Path(arguments.out), about, cluster)
     summary = job.run(arguments.overwrite, progress=not arguments.quiet)
     print(f"{arguments.out}: {summary}")
     return 0
+
+
+def _absolute(model: str) -> str:
+    """A file by a path that holds in other processes; names of runs and models as they are."""
+    return str(Path(model).absolute()) if Path(model).is_file() else model
 
 
 def _stream(arguments: argparse.Namespace, table: ScoreTable) -> int:

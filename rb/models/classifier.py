@@ -94,7 +94,7 @@ class Classifier(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start each epoch's dropout from its own seed, so that a resumed run repeats it."""
-        torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch, self.global_rank))
         self._sums["train"] = {}
 
     def on_validation_epoch_start(self) -> None:
@@ -131,7 +131,8 @@ class Classifier(L.LightningModule):
         return loss
 
     def _log(self, stage: str) -> None:
-        sums = {name: value.item() for name, value in self._sums[stage].items()}
+        total = self.trainer.strategy.reduce  # over the processes, if there are several
+        sums = {n: total(v, reduce_op="sum").item() for n, v in self._sums[stage].items()}
         n = max(sums.pop("n", 0), 1)
         self.log_dict({f"{stage}/{name}": value / n for name, value in sums.items()})
 

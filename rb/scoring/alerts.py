@@ -22,6 +22,7 @@ from rb.sources.alerts.stamps import Candidate, candidate
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import CHANNELS, IMAGES, OPTIONAL, STAMP_SIZE, VARIANCES
 
+_PIECE_BYTES = 64 << 20  # of packets that one of many workers is given
 # Files beside the packets; they hold no candidates.
 _NO_ALERTS = {"neither Avro nor Parquet", "no cutouts in the schema"}
 
@@ -200,12 +201,23 @@ class AlertSource:
         """Bytes of the files that are done."""
         return float(sum(file.size for file in self._files[: position[0] if position else 0]))
 
-    def chunks(self, start: Any, work: Path) -> Iterator[Chunk]:
+    def pieces(self) -> list[tuple[Any, Any]]:
+        """Files, the small ones together."""
+        found, begin, size = [], 0, 0
+        for number, file in enumerate(self._files, 1):
+            size += file.size
+            if size >= _PIECE_BYTES or number == len(self._files):
+                found.append(([begin, 0], [number, 0]))
+                begin, size = number, 0
+        return found
+
+    def chunks(self, start: Any, work: Path, stop: Any = None) -> Iterator[Chunk]:
         """Yield the packets in order of their files' names."""
         first, known = start or (0, 0)
+        end = stop[0] if stop else len(self._files)
         gathered = Gathered(self._settings, self._side)
         found = 0
-        for number in range(first, len(self._files)):
+        for number in range(first, end):
             file = self._files[number]
             inside = 0
             for inside, (origin, packet) in enumerate(self._packets(file), 1):
@@ -221,7 +233,7 @@ class AlertSource:
                     gathered = Gathered(self._settings, self._side)
             known = 0
         if len(gathered):
-            yield gathered.chunk([len(self._files), 0])
+            yield gathered.chunk([end, 0])
         elif not found and start is None:
             raise UserError(
                 f"{self._path}: no alert packets, stamps or cutouts in {len(self._files):,} files; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,20 @@ class ArchiveSource:
         """Candidates that are done."""
         return float(position or 0)
 
-    def chunks(self, start: int | None, work: Path) -> Iterator[Chunk]:
+    def pieces(self) -> list[tuple[Any, Any]]:
+        """None: a candidate's three images lie far apart in the tars.
+
+        Raises
+        ------
+        UserError
+            Always.
+        """
+        raise UserError(
+            f"{self._listing.root}: a DES archive is read by one process; leave --dask out, or "
+            "build a stamp set of it first"
+        )
+
+    def chunks(self, start: int | None, work: Path, stop: int | None = None) -> Iterator[Chunk]:
         """Yield the candidates; a panel that cannot be read is NaN, and `problems` says why."""
         shards = self._shards(work)
         everything = Plan(shards, [])

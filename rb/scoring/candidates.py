@@ -21,6 +21,8 @@ from rb.stamps.stampset import StampSet
 
 _DES = re.compile(r"(diff|srch|temp)[1-9][0-9]{0,17}\.fits(\.gz)?|.+\.(tar|tar\.gz|tgz)")
 
+_PIECE = 8192  # candidates that one of many workers is given
+
 
 class Source(Protocol):
     """Candidates in a fixed order."""
@@ -37,11 +39,14 @@ class Source(Protocol):
     def unit(self) -> str:
         """What `total` and `done` count."""
 
-    def chunks(self, start: Any, work: Path) -> Iterator[Chunk]:
-        """Yield candidates from `start` on: None, or a chunk's `position`.
+    def chunks(self, start: Any, work: Path, stop: Any = None) -> Iterator[Chunk]:
+        """Yield candidates from `start` on, None or a chunk's `position`, up to `stop`.
 
         `work` is a folder for what is worth keeping when the job is taken up.
         """
+
+    def pieces(self) -> list[tuple[Any, Any]]:
+        """Starts and stops of pieces for `chunks` that together are the whole."""
 
     def done(self, position: Any) -> float:
         """How far `position` is."""
@@ -116,12 +121,17 @@ class SetSource:
         """Candidates of the set."""
         return len(self.stamp_set)
 
-    def chunks(self, start: int | None, work: Path) -> Iterator[Chunk]:
+    def pieces(self) -> list[tuple[Any, Any]]:
+        """Starts and stops of rows."""
+        return _pieces(self.total)
+
+    def chunks(self, start: int | None, work: Path, stop: int | None = None) -> Iterator[Chunk]:
         """Yield candidates in the order of the set."""
         ids = self.stamp_set.ids
+        end = len(self.stamp_set) if stop is None else stop
         wanted = self.inputs if self.inputs.channels else None
-        for first in range(start or 0, len(self.stamp_set), self.chunk):
-            rows = slice(first, min(first + self.chunk, len(self.stamp_set)))
+        for first in range(start or 0, end, self.chunk):
+            rows = slice(first, min(first + self.chunk, end))
             stamps = self.stamp_set.read(rows, wanted)  # type: ignore[arg-type]
             for array in (self.stamp_set.stamps, self.stamp_set.variance, self.stamp_set.psf):
                 _forget(array)
@@ -175,19 +185,28 @@ class ArraySource:
         """Rows of the array."""
         return len(self._array)
 
-    def chunks(self, start: int | None, work: Path) -> Iterator[Chunk]:
+    def pieces(self) -> list[tuple[Any, Any]]:
+        """Starts and stops of rows."""
+        return _pieces(self.total)
+
+    def chunks(self, start: int | None, work: Path, stop: int | None = None) -> Iterator[Chunk]:
         """Yield the rows of the array."""
         array = self._array
-        for first in range(start or 0, len(array), self.chunk):
-            stop = min(first + self.chunk, len(array))
+        end = len(array) if stop is None else stop
+        for first in range(start or 0, end, self.chunk):
+            last = min(first + self.chunk, end)
             with np.errstate(over="ignore"):
-                images = np.array(array[first:stop], dtype=np.float32)
+                images = np.array(array[first:last], dtype=np.float32)
             _forget(array)
-            yield Chunk(np.arange(first, stop), Stamps(images), stop)
+            yield Chunk(np.arange(first, last), Stamps(images), last)
 
     def done(self, position: Any) -> float:
         """Rows that are done."""
         return float(position or 0)
+
+
+def _pieces(n: int) -> list[tuple[Any, Any]]:
+    return [(first, min(first + _PIECE, n)) for first in range(0, n, _PIECE)]
 
 
 def _forget(array: np.ndarray | None) -> None:

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,10 +98,20 @@ class ScoreJob:
         ``.parquet`` or ``.csv``; beside the latter a ``.json`` says what made it.
     about : dict
         What decides the rows, in types of JSON; with the digests it tells one job from another.
+    cluster : callable, optional
+        Has pieces of the source scored elsewhere: takes them, yields number and rows of each.
     """
 
-    def __init__(self, table: ScoreTable, source: Source, out: Path, about: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        table: ScoreTable,
+        source: Source,
+        out: Path,
+        about: dict[str, Any],
+        cluster: Callable[[Sequence[Any]], Iterator[tuple[int, pa.Table | None]]] | None = None,
+    ) -> None:
         self._table, self._source, self._out = table, source, out
+        self._cluster = cluster
         self._about = about | table.about | {"data_digest": source.digest}
         identity = json.dumps(self._about, sort_keys=True).encode()
         self._about["job"] = hashlib.sha256(identity).hexdigest()
@@ -121,7 +131,7 @@ class ScoreJob:
                 return self._counted()
             try:
                 self._begin(overwrite)
-                summary = self._score(progress)
+                summary = self._score(progress) if self._cluster is None else self._gather(progress)
                 self._join()
             except UserError:
                 if not self._part(0).exists():  # the next attempt would end the same way
@@ -197,6 +207,28 @@ class ScoreJob:
         summary.engine = engine_of(self._table.scorer) if summary.rows > summary.kept else ""
         return summary
 
+    def _gather(self, progress: bool) -> Summary:
+        """The same with the rows of pieces as others score them."""
+        summary, source = Summary(), self._source
+        pieces = dict(enumerate(source.pieces()))
+        number = 0
+        for part in self._parts():
+            summary.add(part)
+            pieces.pop(json.loads(part.schema.metadata[b"position"]), None)
+            number += 1
+        summary.kept, started = summary.rows, time.monotonic()
+        places = list(pieces)
+        assert self._cluster is not None
+        with bar(progress, "scoring", len(places), "pieces") as step:
+            found = self._cluster([pieces[place] for place in places])
+            for done, (item, table) in enumerate(found, 1):
+                if table is not None:
+                    summary.add(self._keep(number, [table], places[item]))
+                    number += 1
+                step.at(done, f"{summary.rows:,} rows")
+        summary.seconds = time.monotonic() - started
+        return summary
+
     def _keep(self, number: int, tables: list[pa.Table], position: Any) -> pa.Table:
         """Write a part; it is on the disk when this returns."""
         import pyarrow as pa
@@ -212,13 +244,17 @@ class ScoreJob:
     def _part(self, number: int) -> Path:
         return self._work / f"part-{number:06d}.parquet"
 
-    def _parts(self) -> Iterator[pa.Table]:
+    def _parts(self, in_order: bool = False) -> Iterator[pa.Table]:
+        """What was kept, as it came; or in the order of the source."""
         import pyarrow.parquet as pq
 
-        number = 0
-        while self._part(number).exists():
-            yield pq.read_table(self._part(number))
-            number += 1
+        files: list[Path] = []
+        while (file := self._part(len(files))).exists():
+            files.append(file)
+        if in_order and self._cluster is not None:
+            files.sort(key=lambda file: json.loads(pq.read_schema(file).metadata[b"position"]))
+        for file in files:
+            yield pq.read_table(file)
 
     def _join(self) -> None:
         """Make the output of the parts, one at a time."""
@@ -227,7 +263,7 @@ class ScoreJob:
 
         with aside(self._out) as temporary:
             writer = None
-            for part in self._parts():
+            for part in self._parts(in_order=True):
                 if writer is None:
                     schema = part.schema.with_metadata({METADATA: json.dumps(self._about)})
                     is_csv = self._out.suffix == ".csv"

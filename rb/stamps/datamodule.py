@@ -37,6 +37,8 @@ class Batches:
         With the epoch, fixes the order.
     epoch : callable, optional
         Gives the number of the current epoch.
+    share : (int, int)
+        Number of a process, and of all processes, that share each batch among them.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Batches:
         shuffle: bool = False,
         seed: int = 0,
         epoch: Callable[[], int] = lambda: 0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.gather = gather
         self.labels = labels
@@ -55,6 +58,7 @@ class Batches:
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = epoch
+        self.share = share
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -69,13 +73,16 @@ class Batches:
         order = order.to(self.labels.device)
         for start in range(0, n, self.batch_size):
             rows = order[start : start + self.batch_size]
+            if self.share[1] > 1:  # nobody goes without a stamp, the others would wait
+                rows = rows[min(self.share[0], len(rows) - 1) :: self.share[1]]
             inputs = self.gather(rows)
             yield (*(inputs if isinstance(inputs, tuple) else (inputs,)), self.labels[rows])
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Seed of one epoch, from the seed of the run."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """Seed of one epoch, from the seed of the run; another one in each process of several."""
+    entropy = [seed, epoch, rank] if rank else [seed, epoch]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 class StampDataModule(L.LightningDataModule):
@@ -96,6 +103,8 @@ class StampDataModule(L.LightningDataModule):
     memory : int
         Bytes that prepared tensors may take. A larger training set is read and scaled batch
         by batch from the memory-mapped file instead.
+    share : (int, int)
+        Number of a process, and of all processes, that share each training batch.
 
     Raises
     ------
@@ -112,6 +121,7 @@ class StampDataModule(L.LightningDataModule):
         batch_size: int = 200,
         seed: int = 1,
         memory: int = 8 * 2**30,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         inputs.check(stamp_set)
@@ -121,6 +131,7 @@ class StampDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.memory = memory
+        self.share = share
         self._gathers: dict[str, Gather] = {}
 
     @property
@@ -162,6 +173,7 @@ class StampDataModule(L.LightningDataModule):
             shuffle=True,
             seed=self.seed,
             epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
+            share=self.share,
         )
 
     def val_dataloader(self) -> Batches:

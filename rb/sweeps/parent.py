@@ -91,7 +91,9 @@ class SweepParent(Callback):
         from rb.sweeps.board import SweepBoard
         from rb.sweeps.table import rows_of
         from rb.tracking import EXPERIMENT_TAG, PARENT_VARIABLE, SIZE_TAG, open_tracking
+        from rb.training.ranks import refuse_several
 
+        refuse_several("a sweep")
         overrides = list(config.hydra.overrides.task)
         print("starting the sweep …", file=sys.stderr)
         check_places(OmegaConf.to_container(config.paths, resolve=True))  # type: ignore[arg-type]

@@ -45,6 +45,10 @@ class GuardedClient:
         self._uri = uri
         self._read_only = read_only
 
+    def to_read(self) -> GuardedClient:
+        """The same client, through which nothing is written."""
+        return GuardedClient(self._client, self._uri, read_only=True)
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
         if not callable(found):

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,13 @@ class Tracking:
         if self.is_local and not self.read_only:
             database.mend_places(self.folder, found.experiment_id)
         return str(found.experiment_id)
+
+    def to_read(self) -> Tracking:
+        """The same store, to which nothing is written through what is given back."""
+        reader = copy(self)
+        reader.read_only = True
+        reader.client = self.client.to_read()
+        return reader
 
     def alone(self) -> Any:
         """A block that no other process is in that uses this database."""

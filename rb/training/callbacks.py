@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
@@ -95,18 +96,21 @@ class SavePoints(Checkpoint):
         row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.history.append(row)
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if last or time.monotonic() - self._saved >= self.every_s:
+        due = last or time.monotonic() - self._saved >= self.every_s
+        if trainer.strategy.broadcast(due):  # the clocks of several processes differ
             self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
         now, cpu = time.monotonic(), cpu_seconds()
         self.spent["wall_s"] += now - self._started
-        self.spent["cpu_s"] += cpu - self._cpu
+        spent = torch.tensor(cpu - self._cpu, dtype=torch.float64)
+        self.spent["cpu_s"] += float(trainer.strategy.reduce(spent, reduce_op="sum"))
         self._started, self._cpu = now, cpu
         new = self.folder / "last.ckpt.new"
         try:
             trainer.save_checkpoint(new)
-            put_in_place(new, self.folder)
+            if trainer.is_global_zero:
+                put_in_place(new, self.folder)
         except (OSError, RuntimeError) as error:
             with suppress(OSError):
                 new.unlink(missing_ok=True)

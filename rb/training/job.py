@@ -35,6 +35,7 @@ from rb.tracking import (
     open_tracking,
 )
 from rb.training.context import TrainingJob
+from rb.training.ranks import own_console, refuse_several, shared_run
 from rb.training.save_points import epochs_in
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def train(
         Best validation accuracy, for sweepers to maximise.
     """
     check_training(config)
-    console = console or make_console()
+    console = own_console(console or make_console())
     digest = config_digest(config)
     config = config | {"model": complete_model(config["model"])}
     input_spec(config)  # a wrong setting is refused before a set is built
@@ -97,7 +98,7 @@ def train(
         tags |= {EXPERIMENT_TAG: config["experiment"]}
     if config.get("size"):
         tags |= {SIZE_TAG: config["size"]["name"]}
-    with tracking.run(name, "training", tags | dict(more_tags or {})) as run:
+    with shared_run(tracking, name, "training", tags | dict(more_tags or {})) as run:
         console.print(
             f"run {run.run_id} ({name}) in experiment '{config['tracking']['experiment']}'"
         )
@@ -121,7 +122,7 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
         If there is no such run, it is still going on, it cannot go on, was made from other data,
         or an override would change it.
     """
-    console = console or make_console()
+    console = own_console(console or make_console())
     _check_overrides(overrides)
     tracking = open_tracking(config)
     found = tracking.find(str(config["run"]))
@@ -148,7 +149,7 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
             f"run {label} was trained on a stamp set with digest {digest[:12]}, the one found has "
             f"{stamp_set.digest[:12]}; restore the data or start a new run"
         )
-    with tracking.run(found.info.run_name, "training", run_id=run_id) as run:
+    with shared_run(tracking, found.info.run_name, "training", run_id=run_id) as run:
         console.print(f"taking up run {run_id} ({found.info.run_name})")
         job = TrainingJob(saved, stamp_set, split, inputs, run, console, found.info.run_name)
         if longer:
@@ -239,6 +240,7 @@ def _fit_of(config: Mapping[str, Any]) -> Callable[[TrainingJob], float]:
     if _is_forest(config):
         from rb.training.forest import fit_forest
 
+        refuse_several(f"model={config['model']['name']}")
         return fit_forest
     from rb.training.network import fit_network, make_trainer
 

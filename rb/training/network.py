@@ -24,6 +24,7 @@ from rb.stamps.datamodule import StampDataModule
 from rb.training.callbacks import DivergenceStop, EpochProgress, SavePoints
 from rb.training.context import TrainingJob
 from rb.training.memory import keep_memory
+from rb.training.ranks import n_ranks, rank, trainer_arguments
 from rb.training.recipe import AveragedWeights, make_classifier
 from rb.training.save_points import usable
 
@@ -75,13 +76,13 @@ def make_trainer(settings: Mapping[str, Any], **more: Any) -> L.Trainer:
         return L.Trainer(
             max_epochs=settings["max_epochs"],
             accelerator=settings["accelerator"],
-            devices=1,
             precision=settings["precision"],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
+            **trainer_arguments(),
             **given,
             **more,
         )
@@ -121,6 +122,7 @@ def fit_network(job: TrainingJob) -> float:
         batch_size=settings["batch_size"],
         seed=job.config["seed"],
         memory=int(settings["memory_gb"] * 2**30),
+        share=(rank(), n_ranks()),
     )
     classifier = _classifier(job)
     save_points = SavePoints(folder, job.run, job.console, settings["save_every_s"])
@@ -146,6 +148,8 @@ def fit_network(job: TrainingJob) -> float:
         ckpt_path=str(last) if last else None,
         weights_only=True,
     )
+    if not trainer.is_global_zero:
+        return max(row["val/acc"] for row in save_points.history)
     return _record(job, save_points, folder / "best.ckpt")
 
 
@@ -235,5 +239,8 @@ def _quieten_lightning() -> None:
     # The cycle is one of epochs, so that a run goes on at a save point as if it had not stopped.
     warnings.filterwarnings("ignore", ".*scheduler is using 'interval': 'epoch'.*")
     warnings.filterwarnings("ignore", ".*overridden `on_after_batch_transfer`.*")
+    # Of several processes: sums are added up here, and what DDP copies is no matter of choice.
+    warnings.filterwarnings("ignore", ".*sync_dist=True.*")
+    warnings.filterwarnings("ignore", "(?s).*Grad strides do not match bucket view strides.*")
     warnings.filterwarnings("ignore", ".*`isinstance\\(treespec, LeafSpec\\)`.*")
     torch.set_float32_matmul_precision("high")
