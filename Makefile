@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 READY := $(VENV)/.ready
 
-.PHONY: help env demo ui test test-fast check format docs clean
+.PHONY: help env demo ui test test-fast check bench format docs clean
 
 help:
 	@echo "make demo       environment, simulated survey, both networks, comparison, report"
@@ -15,6 +15,7 @@ help:
 	@echo "make test       the whole test suite"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make check      formatting, lint, types"
+	@echo "make bench      how fast it is beside what else does the same; half an hour, leave it alone"
 	@echo "make docs       the documentation as a site, in docs/_build/html"
 	@echo "make clean      remove the environment and all caches, not the runs"
 
@@ -47,6 +48,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(RUN) -m benchmarks.speed
 
 docs: $(READY)
 	rm -rf docs/_api

@@ -13,12 +13,14 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_LEAST, _MOST = 16, 128  # stamps in a call of an engine
 
 
 class _Process(multiprocessing.context.SpawnProcess):
@@ -57,6 +59,42 @@ def ahead(items: Iterable[_T]) -> Iterator[_T]:
         while (item := coming.result()) is not end:
             coming = thread.submit(next, source, end)
             yield item
+
+
+def in_threads(predict: Callable[[slice], Any], n: int) -> None:
+    """Call `predict` on slices that cover `n` stamps, in as many threads as engines may use.
+
+    An engine with one thread, working on stamps that stay in its core's cache, does more than one
+    that shares every operation among the cores; and what comes before it runs side by side, too.
+    """
+    threads = engine_threads()
+    size = min(max(-(-n // threads), _LEAST), _MOST)
+    parts = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    if threads == 1 or len(parts) == 1:
+        for part in parts:
+            predict(part)
+        return
+    for _ in _engine_pool(threads).map(predict, parts):
+        pass
+
+
+@cache
+def _engine_pool(n: int) -> ThreadPoolExecutor:
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    all_there = threading.Barrier(n)
+
+    def start() -> None:
+        if torch:
+            torch.set_num_threads(1)  # of this thread
+        all_there.wait()
+
+    pool = ThreadPoolExecutor(n, "engine")
+    for done in [pool.submit(start) for _ in range(n)]:
+        done.result()
+    if torch:
+        torch.set_num_threads(before)  # of threads to come
+    return pool
 
 
 @contextmanager

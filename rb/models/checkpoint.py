@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-_READ = 4096  # stamps read from the disk at once
-
 
 @dataclass(frozen=True)
 class NetworkScorer:
@@ -79,13 +77,9 @@ class NetworkScorer:
         progress: Console | None = None,
     ) -> np.ndarray:
         """p_real of `rows` (all by default) of a stamp set, read piece by piece."""
-        self.inputs.check(stamp_set)
-        rows = np.arange(len(stamp_set)) if rows is None else np.asarray(rows)
-        out = np.empty(len(rows), dtype=np.float32)
-        order = np.argsort(rows)
-        for start in range(0, len(rows), _READ):
-            part = order[start : start + _READ]
-            out[part] = self.p_real(stamp_set.read(rows[part], self.inputs))
+        out = np.empty(len(stamp_set) if rows is None else len(rows), dtype=np.float32)
+        for places, stamps in self.inputs.pieces(stamp_set, rows):
+            out[places] = self.p_real(stamps)
         return out
 
     def timing(self, stamp_set: StampSet, rows: np.ndarray, **how: Any) -> pd.DataFrame:

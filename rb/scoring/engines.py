@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from rb.errors import UserError
-from rb.io.workers import ahead, engine_threads
+from rb.io.workers import engine_threads, in_threads
 from rb.models.checkpoint import NetworkScorer
 from rb.models.contract import Scorer
 from rb.scoring.export import TOLERANCE, export, weights_digest
@@ -39,7 +40,6 @@ _WORTH_IT_S = 5.0
 """Time in PyTorch from which on an engine is looked for: making a graph takes about as long."""
 
 _TRIAL = 256
-_READ = 1024  # stamps read from the disk at once
 _BATCH = 64  # stamps in a call: what they become on the way fits into the caches
 
 Predict = Callable[[Stamps], np.ndarray]
@@ -101,15 +101,11 @@ class EngineScorer:
         progress: Console | None = None,
     ) -> np.ndarray:
         """`p_real` of `rows` (all by default) of a stamp set, read ahead piece by piece."""
-        self.inputs.check(stamp_set)
-        rows = np.arange(len(stamp_set)) if rows is None else np.asarray(rows)
-        out = np.empty(len(rows), dtype=np.float32)
-        order = np.argsort(rows)
-        parts = [order[start : start + _READ] for start in range(0, len(rows), _READ)]
+        out = np.empty(len(stamp_set) if rows is None else len(rows), dtype=np.float32)
         predict: Predict | None = None
-        for part, stamps in ahead((p, stamp_set.read(rows[p], self.inputs)) for p in parts):
-            predict = predict or self._engine(len(rows), stamps)
-            out[part] = predict(stamps)
+        for places, stamps in self.inputs.pieces(stamp_set, rows):
+            predict = predict or self._engine(len(out), stamps)
+            out[places] = predict(stamps)
         return out
 
     def timing(self, stamp_set: StampSet, rows: np.ndarray, **how: Any) -> pd.DataFrame:
@@ -137,7 +133,15 @@ class EngineScorer:
         return next(self.network.parameters()).device
 
     def _torch(self, stamps: Stamps) -> np.ndarray:
-        return self._scorer.p_real(stamps, _BATCH if self._device.type == "cpu" else 512)
+        if self._device.type != "cpu":
+            return self._scorer.p_real(stamps, 512)
+        out = np.empty(len(stamps), np.float32)
+
+        def part(rows: slice) -> None:
+            out[rows] = self._scorer.p_real(stamps[rows])
+
+        in_threads(part, len(stamps))
+        return out
 
     def _choose(self, stamps: Stamps, expected: np.ndarray) -> tuple[str, Predict]:
         engines: dict[str, Predict] = {"torch": self._torch}
@@ -188,17 +192,23 @@ class EngineScorer:
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": engine_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": str(engine_threads()),  # see `in_threads`
         }
-        request = openvino.compile_model(model, "CPU", settings).create_infer_request()
+        model = openvino.compile_model(model, "CPU", settings)
+
+        own = threading.local()
 
         def predict(stamps: Stamps) -> np.ndarray:
             out = np.empty(len(stamps), np.float32)
-            for start in range(0, len(stamps), _BATCH):
-                rows = slice(start, start + _BATCH)
+
+            def part(rows: slice) -> None:
+                if not hasattr(own, "request"):
+                    own.request = model.create_infer_request()
                 tensors = self.inputs.tensors(stamps[rows])
-                found = request.infer([x.numpy() for x in tensors])[0]
+                found = own.request.infer([x.numpy() for x in tensors])[0]
                 out[rows] = self._scorer.probability(torch.from_numpy(found)).numpy()
+
+            in_threads(part, len(stamps))
             return out
 
         return predict

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
-from rb.io.workers import ahead, engine_threads
+from rb.io.workers import in_threads
 from rb.models.contract import Provenance, checked_threshold
 from rb.stamps.batch import Stamps, as_pixels
 from rb.stamps.inputs import InputSpec
@@ -28,8 +28,6 @@ METADATA = "rb"
 """Key of the file's metadata that holds all that is known of the model, as JSON."""
 
 FORMAT = 1
-_READ = 1024  # stamps read from the disk at once
-_BATCH = 64  # stamps in a call of the engine: what they become on the way fits into the caches
 _MOST_BYTES = 2 << 30  # of a file: what protobuf allows
 _MOST_SIDE = 1024  # pixels along a side of a stamp
 
@@ -81,12 +79,13 @@ class ExportedScorer:
         out = [np.empty(len(stamps), np.float32)]
         if embedding:
             out.append(np.empty((len(stamps), self.embedding_size), np.float32))
-        for start in range(0, len(stamps), _BATCH):
-            rows = slice(start, start + _BATCH)
-            for array, found in zip(
-                out, self.session.run(names, fed(self.inputs, stamps[rows])), strict=True
-            ):
-                array[rows] = found
+
+        def predict(rows: slice) -> None:
+            found = self.session.run(names, fed(self.inputs, stamps[rows]))
+            for array, part in zip(out, found, strict=True):
+                array[rows] = part
+
+        in_threads(predict, len(stamps))
         return tuple(out)
 
     def p_real(self, stamps: np.ndarray | Stamps) -> np.ndarray:
@@ -100,13 +99,9 @@ class ExportedScorer:
         progress: Console | None = None,
     ) -> np.ndarray:
         """`p_real` of `rows` (all by default) of a stamp set, read ahead piece by piece."""
-        self.inputs.check(stamp_set)
-        rows = np.arange(len(stamp_set)) if rows is None else np.asarray(rows)
-        out = np.empty(len(rows), dtype=np.float32)
-        order = np.argsort(rows)
-        parts = [order[start : start + _READ] for start in range(0, len(rows), _READ)]
-        for part, stamps in ahead((p, stamp_set.read(rows[p], self.inputs)) for p in parts):
-            out[part] = self.p_real(stamps)
+        out = np.empty(len(stamp_set) if rows is None else len(rows), dtype=np.float32)
+        for places, stamps in self.inputs.pieces(stamp_set, rows):
+            out[places] = self.p_real(stamps)
         return out
 
     def timing(self, stamp_set: StampSet, rows: np.ndarray, **how: Any) -> pd.DataFrame:
@@ -195,7 +190,7 @@ def _session(path: Path, content: bytes) -> Any:
         raise UserError(f"{path}: needs the package onnxruntime; pip install 'rb[score]'") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
-    options.intra_op_num_threads = engine_threads()
+    options.intra_op_num_threads = 1  # see `in_threads`
     # The bytes, not the path, and a folder that cannot be: weights that a file claims to have
     # elsewhere are not looked for.
     options.add_session_config_entry(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rb.io.workers import in_threads
 from rb.models.contract import Inputs, Scorer
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import CHANNELS
@@ -190,9 +191,15 @@ def tagged(
     tags: dict[int, list[str]] = {}
     nothing = np.zeros(len(images), bool)
     places = [CHANNELS.index(c) for c in channels]
-    with np.errstate(all="ignore"):
+    doubtful = np.zeros(len(images), bool)
+
+    def look(rows: slice) -> None:
         # One pass tells nearly always that all is well: a sum of finite numbers is finite.
-        doubtful = ~np.isfinite(images[:, places].sum((2, 3))).all(1)
+        with np.errstate(all="ignore"):
+            sums = [images[rows, place].sum((1, 2)) for place in places]
+        doubtful[rows] = ~np.isfinite(sums).all(0)
+
+    in_threads(look, len(images))
     corner = images[:, places, :1, :1]
     middle = images.shape[-1] // 2
     same = (images[:, places, middle, middle] == corner[..., 0, 0]).any(1)

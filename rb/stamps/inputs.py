@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.workers import ahead
 from rb.stamps.batch import Stamps, as_pixels
 from rb.stamps.layout import CHANNELS, IMAGES, SCALINGS, SIDE_COLUMNS, STAMP_SIZE, VARIANCES
 from rb.stamps.stampset import StampSet
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STACKINGS = ("horizontal", "depth")
+_READ = 1024  # stamps read from the disk at once
 SIDE = (*SIDE_COLUMNS, "psf")
 """Side information that a network can be given."""
 
@@ -162,6 +164,43 @@ class InputSpec:
                 f"{where}: the network needs {', '.join(columns)}, which the catalogue does not "
                 "have; leave it out of model.inputs.side or choose other data"
             )
+
+    def pieces(
+        self, stamp_set: StampSet, rows: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, Stamps]]:
+        """What a model takes of candidates of a set, the next piece read while one is worked on.
+
+        Parameters
+        ----------
+        stamp_set : StampSet
+            The candidates.
+        rows : int array, (n,), optional
+            Which of them, in any order; all by default.
+
+        Yields
+        ------
+        places : int array
+            Where in `rows` these candidates are.
+        stamps : Stamps
+            Of them.
+
+        Raises
+        ------
+        UserError
+            If the set cannot feed the model.
+        """
+        self.check(stamp_set)
+        rows = np.arange(len(stamp_set)) if rows is None else np.asarray(rows)
+        order = np.argsort(rows)  # as they lie in the file
+
+        def read(places: np.ndarray) -> Stamps:
+            these = rows[places]
+            first, last = int(these[0]), int(these[-1]) + 1
+            whole = last - first == len(these) and (np.diff(these) == 1).all()
+            return stamp_set.read(slice(first, last) if whole else these, self)
+
+        parts = (order[start : start + _READ] for start in range(0, len(rows), _READ))
+        return ahead((places, read(places)) for places in parts)
 
     def prepare(self, stamps: np.ndarray | Stamps, chunk: int = 64) -> Tensor:
         """Raw stamps to the network's input.
