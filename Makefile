@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 READY := $(VENV)/.ready
 
-.PHONY: help env demo ui test test-fast check bench format docs clean
+.PHONY: help env demo ui test test-fast check bench faults fuzz format docs clean
 
 help:
 	@echo "make demo       environment, simulated survey, both networks, comparison, report"
@@ -16,6 +16,8 @@ help:
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make check      formatting, lint, types"
 	@echo "make bench      how fast it is beside what else does the same; half an hour, leave it alone"
+	@echo "make faults     kill commands at any moment, go on, compare; three quarters of an hour"
+	@echo "make fuzz       broken files into every reader, for ten minutes"
 	@echo "make docs       the documentation as a site, in docs/_build/html"
 	@echo "make clean      remove the environment and all caches, not the runs"
 
@@ -51,6 +53,12 @@ check: $(READY)
 
 bench: $(READY)
 	$(RUN) -m benchmarks.speed
+
+faults: $(READY)
+	$(RUN) tests/faults/harness.py
+
+fuzz: $(READY)
+	$(RUN) tests/faults/fuzz.py --corpus .cache/fuzz
 
 docs: $(READY)
 	rm -rf docs/_api

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rb.commands import des, export, labels, score, show, ui
+from rb.commands import des, export, labels, reference, score, show, ui
 from rb.errors import UserError
 from rb.version import __version__
 
@@ -14,6 +14,7 @@ COMMANDS = (
     *show.COMMANDS,
     *ui.COMMANDS,
     *export.COMMANDS,
+    *reference.COMMANDS,
     *score.COMMANDS,
     *des.COMMANDS,
     *labels.COMMANDS,

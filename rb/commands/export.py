@@ -21,6 +21,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stamp set that file and network have to agree on (simulated stamps)",
     )
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
+    parser.add_argument(
+        "--register", metavar="NAME[@ALIAS]",
+        help="also register it with MLflow, as models:/NAME@ALIAS (ALIAS: current)",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
 
 
@@ -30,10 +34,13 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UserError(f"{target}: give the file the ending .onnx")
     if target.exists() and not arguments.overwrite:
         raise UserError(f"{target}: exists already; choose another name or --overwrite")
+    name, _, alias = (arguments.register or "").partition("@")
     import rb
     from rb.scoring.export import export, real_stamps
 
     scorer = rb.load(arguments.model, arguments.runs)
+    if name and scorer.provenance.run is None:
+        raise UserError(f"--register: {arguments.model} is not of a run; register models of runs")
     some = None
     if arguments.stamps is not None and scorer.network is not None:
         some = real_stamps(arguments.stamps, scorer.inputs)
@@ -45,7 +52,20 @@ def _export(arguments: argparse.Namespace) -> int:
         f"MB; on {checked['on']} stamps and hopeless ones p_real differs from the network by at "
         f"most {checked['largest_difference']:.1g}"
     )
+    if name:
+        _register(arguments, str(scorer.provenance.run), name, alias or "current")
     return 0
+
+
+def _register(arguments: argparse.Namespace, run: str, name: str, alias: str) -> None:
+    from rb.config import project_root
+    from rb.tracking import TrackedRun, Tracking
+    from rb.tracking.registry import register
+
+    tracking = Tracking(None, arguments.runs or project_root() / "mlruns", "rb")
+    found = TrackedRun(tracking, tracking.find(run).info.run_id)
+    version = register(found, arguments.out, name, alias)
+    print(f"models:/{name}@{alias} is version {version} in {tracking.uri}")
 
 
 COMMANDS = (

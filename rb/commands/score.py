@@ -35,6 +35,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embeddings", action="store_true", help="also the network's last hidden layer"
     )
     parser.add_argument(
+        "--reference", type=Path, metavar="FILE",
+        help="examples from `rb reference`: say how unlike them each candidate is, and the nearest",
+    )  # fmt: skip
+    parser.add_argument(
         "--max-nan", type=share, default=0.2, metavar="SHARE",
         help="tag candidates that lack more of an image's pixels (0.2)",
     )  # fmt: skip
@@ -94,6 +98,7 @@ def _score(arguments: argparse.Namespace) -> int:
         arguments.embeddings,
         arguments.batch,
         arguments.pixel_scale,
+        arguments.reference and str(arguments.reference.absolute()),
     )
     table = work.table()
     if stream:

@@ -51,6 +51,8 @@ class Work:
         Candidates that are read at once.
     pixel_scale : float, optional
         See `open_source`.
+    reference : str, optional
+        File of examples that candidates are held against.
     """
 
     load: Callable[[str, str | None], Scorer]
@@ -61,16 +63,22 @@ class Work:
     embedding: bool = False
     batch: int = 1024
     pixel_scale: float | None = None
+    reference: str | None = None
 
     def table(self) -> ScoreTable:
         """What makes the rows."""
         from rb.scoring.load import model_digest
         from rb.scoring.table import ScoreTable
+        from rb.uncertainty.strangeness import Reference
 
         scorer = self.load(self.model, self.runs)
-        if self.embedding and not hasattr(scorer, "run"):
-            raise UserError(f"{scorer.provenance.name} has no embedding; leave --embeddings out")
-        return ScoreTable(scorer, model_digest(scorer, self.model), self.max_nan, self.embedding)
+        if (self.embedding or self.reference) and not hasattr(scorer, "run"):
+            raise UserError(
+                f"{scorer.provenance.name} has no embedding; leave --embeddings and --reference out"
+            )
+        reference = None if self.reference is None else Reference.load(Path(self.reference))
+        digest = model_digest(scorer, self.model)
+        return ScoreTable(scorer, digest, self.max_nan, self.embedding, reference)
 
     def source(self, table: ScoreTable) -> Source:
         """The candidates."""

@@ -20,7 +20,7 @@ from rb.errors import UserError
 from rb.io.files import write_whole
 from rb.models.checkpoint import NetworkScorer
 from rb.models.contract import Scorer
-from rb.scoring.exported import FORMAT, METADATA, ExportedScorer, fed, open_exported
+from rb.scoring.exported import FORMAT, METADATA, ExportedScorer, fed, open_exported, signed
 from rb.scoring.graph import ScoringGraph, embed_of
 from rb.scoring.trial import trial_stamps
 from rb.stamps.batch import Stamps
@@ -59,14 +59,12 @@ def export(scorer: Scorer, target: Path, stamps: Stamps | None = None) -> dict[s
     about = description(network)
     proto = _graph(network)
     about["checked"] = {"on": "simulated" if stamps is None else "real", "tolerance": TOLERANCE}
-    _keep(proto, about)
-    exported = open_exported(target, proto.SerializeToString())
+    exported = open_exported(target, _content(proto, about))
     worst = 0.0
     for case, some in trial_stamps(network.inputs, stamps):
         worst = max(worst, _difference(network, exported, some, case, target))
     about["checked"]["largest_difference"] = worst
-    _keep(proto, about)
-    write_whole(target, proto.SerializeToString(), "the exported model")
+    write_whole(target, _content(proto, about), "the exported model")
     return about
 
 
@@ -184,11 +182,22 @@ def _graph(scorer: NetworkScorer) -> Any:
     return proto
 
 
-def _keep(proto: Any, about: dict[str, Any]) -> None:
+def _content(proto: Any, about: dict[str, Any]) -> bytes:
+    """The file: the graph, then what it says of itself, with the digests of both.
+
+    Messages of protobuf that follow each other are one message; so whoever has no other reader than
+    ONNX Runtime can tell where the graph ends, and whether it is what was written.
+    """
+    import onnx
+
     del proto.metadata_props[:]
-    proto.metadata_props.add(key=METADATA, value=json.dumps(about, sort_keys=True))
     proto.producer_name = "rb"
     proto.producer_version = __version__
+    graph = proto.SerializeToString()
+    about = about | {"graph": {"bytes": len(graph), "sha256": hashlib.sha256(graph).hexdigest()}}
+    rest = onnx.ModelProto()
+    rest.metadata_props.add(key=METADATA, value=json.dumps(signed(about), sort_keys=True))
+    return graph + bytes(rest.SerializeToString())
 
 
 def _difference(

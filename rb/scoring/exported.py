@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 METADATA = "rb"
 """Key of the file's metadata that holds all that is known of the model, as JSON."""
 
-FORMAT = 1
+FORMAT = 2
 _MOST_BYTES = 2 << 30  # of a file: what protobuf allows
 _MOST_SIDE = 1024  # pixels along a side of a stamp
 
@@ -52,6 +53,8 @@ class ExportedScorer:
         SHA-256 of the file.
     embedding_size : int
         Width of the last hidden layer; 0 where the file does not give it.
+    weights_digest : str
+        SHA-256 over the weights of the network that was exported.
     """
 
     session: Any
@@ -61,6 +64,7 @@ class ExportedScorer:
     n_parameters: int
     digest: str
     embedding_size: int = 0
+    weights_digest: str = ""
     network: None = None
     engine: str = "onnxruntime"
 
@@ -163,6 +167,11 @@ def open_exported(path: Path, content: bytes) -> ExportedScorer:
                 f"{path}: exported in format {about['format']}, this version reads {FORMAT}; "
                 "export the model again"
             )
+        graph = about["graph"]
+        if signed(about) != about or (
+            hashlib.sha256(content[: int(graph["bytes"])]).hexdigest() != graph["sha256"]
+        ):
+            raise UserError(f"{path}: damaged, it is not what was written; export the model again")
         inputs = InputSpec(**about["inputs"])
         scorer = ExportedScorer(
             session,
@@ -172,6 +181,7 @@ def open_exported(path: Path, content: bytes) -> ExportedScorer:
             int(about["n_parameters"]),
             hashlib.sha256(content).hexdigest(),
             _checked_graph(session, inputs),
+            str(about["weights_digest"]),
         )
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
@@ -181,6 +191,12 @@ def open_exported(path: Path, content: bytes) -> ExportedScorer:
             "model again"
         ) from error
     return scorer
+
+
+def signed(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of itself, with the digest of it."""
+    rest = {key: value for key, value in about.items() if key != "digest"}
+    return rest | {"digest": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def _session(path: Path, content: bytes) -> Any:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,7 +239,7 @@ class ScoreJob:
             {b"position": json.dumps(position).encode()}
         )
         with aside(self._part(number)) as temporary:
-            pq.write_table(part, temporary)
+            pq.write_table(part, temporary, write_page_checksum=True)
         return part
 
     def _part(self, number: int) -> Path:
@@ -254,7 +255,9 @@ class ScoreJob:
         if in_order and self._cluster is not None:
             files.sort(key=lambda file: json.loads(pq.read_schema(file).metadata[b"position"]))
         for file in files:
-            yield pq.read_table(file)
+            with whole(file):
+                part = pq.read_table(file, page_checksum_verification=True)
+            yield part
 
     def _join(self) -> None:
         """Make the output of the parts, one at a time."""
@@ -266,9 +269,10 @@ class ScoreJob:
             for part in self._parts(in_order=True):
                 if writer is None:
                     schema = part.schema.with_metadata({METADATA: json.dumps(self._about)})
-                    is_csv = self._out.suffix == ".csv"
-                    kind = pyarrow.csv.CSVWriter if is_csv else pq.ParquetWriter
-                    writer = kind(str(temporary), schema)
+                    if self._out.suffix == ".csv":
+                        writer = pyarrow.csv.CSVWriter(str(temporary), schema)
+                    else:
+                        writer = pq.ParquetWriter(temporary, schema, write_page_checksum=True)
                 writer.write_table(part.cast(schema))
             if writer is None:
                 raise UserError(f"{self._out}: there were no candidates, so nothing was written")
@@ -317,12 +321,26 @@ def read_scores(out: Path) -> Iterator[pa.Table]:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    if out.suffix == ".csv":
-        batches = iter(pyarrow.csv.open_csv(out))
-    else:
-        batches = pq.ParquetFile(out).iter_batches()
-    for batch in batches:
-        yield pa.Table.from_batches([batch])
+    with whole(out):
+        if out.suffix == ".csv":
+            batches = iter(pyarrow.csv.open_csv(out))
+        else:
+            batches = pq.ParquetFile(out, page_checksum_verification=True).iter_batches()
+        for batch in batches:
+            yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[None]:
+    """Say which table is damaged, where Arrow finds one."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{file}: damaged, it is not what was written; make the table anew with --overwrite"
+        ) from error
 
 
 def _sidecar(out: Path) -> Path:

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rb.errors import UserError
 from rb.io.workers import in_threads
 from rb.models.contract import Inputs, Scorer
+from rb.scoring.load import weights_digest_of
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import CHANNELS
 from rb.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from rb.uncertainty.strangeness import Reference
 
 CHUNK = 1024
 """Candidates that are read at once."""
@@ -33,6 +37,7 @@ TAGS = {
     "nan": "more than the allowed share of an image's pixels is not finite",
     "edge": "a whole row or column at the border of a stamp is not finite",
     "constant": "an image has one value everywhere",
+    "unlike": "farther from all examples of the reference than 99 % of these are from each other",
     "lacks_psf": "no PSF of search image or template, which the model can do without, less well",
 }
 """What the tags mean."""
@@ -83,12 +88,30 @@ class ScoreTable:
         Share of pixels of an image that may be missing before the candidate is tagged.
     embedding : bool
         Whether the last hidden layer is a column.
+    reference : Reference, optional
+        Examples that candidates are held against.
+
+    Raises
+    ------
+    UserError
+        If the reference is of another network.
     """
 
     scorer: Scorer
     digest: str
     max_nan: float = 0.2
     embedding: bool = False
+    reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is None:
+            return
+        known = self.reference.about.get("weights_digest")
+        if known != weights_digest_of(self.scorer):
+            raise UserError(
+                f"the reference was made with {self.reference.about.get('model')}, which has "
+                f"other weights than {self.scorer.provenance.name}; make one with rb reference"
+            )
 
     def rows(self, chunk: Chunk) -> pa.Table:
         """One row for each candidate of `chunk`.
@@ -97,7 +120,8 @@ class ScoreTable:
         -------
         pyarrow.Table
             ``id``, ``p_real`` (float32), ``decision`` (real, bogus), ``tags`` (of `TAGS`, joined
-            by ``;``), ``problem``, ``model``, and the chunk's own columns.
+            by ``;``), ``problem``, ``model``, and the chunk's own columns; with a reference
+            ``strangeness`` and ``nearest``.
         """
         import pyarrow as pa
 
@@ -115,6 +139,16 @@ class ScoreTable:
         known[list(chunk.broken)] = False
         p_real, hidden = self._predict(chunk.stamps, known)
         known &= np.isfinite(p_real)
+        strange: dict[str, Any] = {}
+        if self.reference is not None and hidden is not None:
+            far = self.reference.strangeness(hidden)
+            near = self.reference.nearest(hidden)
+            for row in np.flatnonzero(known & (far > 1)).tolist():
+                tags.setdefault(row, []).append("unlike")
+            strange = {
+                "strangeness": pa.array(far, pa.float32(), mask=~known),
+                "nearest": pa.array(near, pa.string(), mask=~known),
+            }
         real = p_real >= self.scorer.threshold
         columns: dict[str, Any] = {
             "id": chunk.ids if isinstance(chunk.ids, pa.Array) else pa.array(chunk.ids),
@@ -125,7 +159,8 @@ class ScoreTable:
             "model": pa.array([self.digest[:16]] * n, pa.string()),
         }
         columns |= {name: pa.array(values, pa.string()) for name, values in chunk.columns.items()}
-        if hidden is not None:
+        columns |= strange
+        if hidden is not None and self.embedding:
             flat = pa.array(hidden.reshape(-1), pa.float32())
             columns["embedding"] = pa.FixedSizeListArray.from_arrays(
                 flat, hidden.shape[1], mask=pa.array(~known)
@@ -144,6 +179,7 @@ class ScoreTable:
             "threshold": self.scorer.threshold,
             "max_nan": self.max_nan,
             "embedding": self.embedding,
+            "reference": self.reference and self.reference.about,
             "labels": provenance.labels,
             "code_version": __version__,
         }
@@ -157,7 +193,7 @@ class ScoreTable:
         p_real = np.full(len(stamps), np.nan, np.float32)
         hidden = None
         some = stamps if known.all() else stamps[known]
-        if self.embedding:
+        if self.embedding or self.reference is not None:
             found, layer = self.scorer.run(some, embedding=True)  # type: ignore[attr-defined]
             hidden = np.zeros((len(stamps), layer.shape[1]), np.float32)
             hidden[known] = layer

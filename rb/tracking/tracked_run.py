@@ -150,12 +150,16 @@ class TrackedRun:
             self.tracking.client.log_inputs(self.run_id, inputs)
 
     def log_model(
-        self, checkpoint: str | os.PathLike[str], columns: Sequence[str] | None = None
-    ) -> None:
+        self,
+        checkpoint: str | os.PathLike[str],
+        columns: Sequence[str] | None = None,
+        name: str = "model",
+    ) -> str:
         """Log a checkpoint as an MLflow model with a signature: raw stamps in, p_real out.
 
         The model is loaded by `rb.models.pyfunc` from plain weights; nothing is pickled. A forest
-        that needs more than stamps takes a table with the features `columns` instead.
+        that needs more than stamps takes a table with the features `columns` instead. Gives the
+        model's address.
         """
         import mlflow
         import numpy as np
@@ -174,8 +178,8 @@ class TrackedRun:
         )
         uri = self.tracking.uri
         with translated(uri), whole_calls(uri), mlflow.start_run(run_id=self.run_id):
-            mlflow.pyfunc.log_model(
-                name="model",
+            found = mlflow.pyfunc.log_model(
+                name=name,
                 loader_module="rb.models.pyfunc",
                 data_path=str(checkpoint),
                 signature=signature,
@@ -183,3 +187,4 @@ class TrackedRun:
                 # what it imports.
                 pip_requirements=[f"rb=={__version__}"],
             )
+        return str(found.model_uri)

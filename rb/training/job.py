@@ -84,6 +84,12 @@ def train(
     inputs = input_spec(config, stamp_set)
     inputs.check(stamp_set)
     split = split_of(stamp_set, config)
+    if not _is_forest(config) and not (len(split.train) and len(split.val)):
+        part = "val" if len(split.train) else "train"
+        raise UserError(
+            f"split.{part}: no candidate is left for it; a network learns from the training part and "
+            "its best epoch is chosen on the validation part"
+        )
     fit = _fit_of(config)
     tracking = open_tracking(config)
     name = config["name"] or name or config["model"]["name"]

@@ -26,7 +26,7 @@ from rb.models.cnn import StampCNN
 from rb.models.contract import Provenance
 from rb.models.files import load_file
 from rb.scoring import export as module
-from rb.scoring.export import export
+from rb.scoring.export import _content, export
 from rb.scoring.graph import _float_beyond, scaled
 from rb.scoring.trial import trial_stamps
 from rb.stamps.inputs import InputSpec
@@ -189,8 +189,7 @@ def changed(file: Path, change) -> Path:
     entry = next(e for e in proto.metadata_props if e.key == "rb")
     about = json.loads(entry.value)
     change(proto, about)
-    entry.value = json.dumps(about)
-    file.write_bytes(proto.SerializeToString())
+    file.write_bytes(_content(proto, about))  # with digests that are right
     return file
 
 
@@ -217,6 +216,18 @@ def test_files_that_promise_what_they_do_not_hold(tmp_path, change, message):
     with pytest.raises(UserError, match=message) as error:
         rb.load(changed(tmp_path / "bad.onnx", change))
     assert "bad.onnx" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    content = exported()[1].read_bytes()
+    file, rng = tmp_path / "bad.onnx", np.random.default_rng(1)
+    places = [*rng.integers(0, len(content), 60), content.index(b'"threshold": 0.5') + 15]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8)) if place != places[-1] else 4
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"bad\.onnx"):
+            rb.load(file)
 
 
 def test_damaged_and_foreign_files(tmp_path):
