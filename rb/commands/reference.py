@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from rb.commands import Command
-from rb.commands.arguments import positive
+from rb.commands.arguments import positive, whole
 from rb.errors import UserError
 
 
@@ -22,7 +22,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--examples", type=positive, default=2000, metavar="N", help="at most so many (2000)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="which of them (1)")
+    parser.add_argument("--seed", type=whole, default=1, help="which of them (1)")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
 
 

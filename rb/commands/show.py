@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rb.commands import Command
-from rb.commands.arguments import positive
+from rb.commands.arguments import positive, whole
 from rb.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="PAGE", help="also draw example stamps (.png, .pdf, .svg)"
     )
     parser.add_argument("--stamps", type=positive, default=24, help="how many to draw (24)")
-    parser.add_argument("--seed", type=int, default=0, help="which ones (0)")
+    parser.add_argument("--seed", type=whole, default=0, help="which ones (0)")
     parser.add_argument("--verify", action="store_true", help="compare content and digest")
 
 

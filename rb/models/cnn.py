@@ -72,6 +72,8 @@ class StampCNN(nn.Module):
         layers.append(nn.Flatten())
         features = channels * height * width
         for units in dense:
+            if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+                raise UserError(f"model.network.dense has {units}; give widths of at least 1")
             layers += [nn.Linear(features, int(units)), nn.ReLU()]
             features = int(units)
         layers.append(nn.Linear(features, n_classes))

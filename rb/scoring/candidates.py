@@ -16,7 +16,7 @@ from rb.errors import UserError
 from rb.models.contract import Inputs
 from rb.scoring.table import CHUNK, Chunk, stamp_size
 from rb.stamps.batch import Stamps
-from rb.stamps.layout import CHANNELS
+from rb.stamps.layout import CHANNELS, mapped
 from rb.stamps.stampset import StampSet
 
 _DES = re.compile(r"(diff|srch|temp)[1-9][0-9]{0,17}\.fits(\.gz)?|.+\.(tar|tar\.gz|tgz)")
@@ -167,11 +167,7 @@ class ArraySource:
 
     @property
     def _array(self) -> np.ndarray:
-        try:
-            # allow_pickle stays off: a file that comes from elsewhere must not run code.
-            return np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise UserError(f"{self.path}: truncated or not an array of numbers") from error
+        return mapped(self.path)
 
     @property
     def digest(self) -> str:

@@ -213,7 +213,9 @@ def _session(path: Path, content: bytes) -> Any:
         "session.model_external_initializers_file_folder_path", os.devnull
     )
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime has a type of its own for each kind of damage
         raise UserError(
             f"{path}: damaged, or no ONNX file ({type(error).__name__}); export the model again"

@@ -112,15 +112,21 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def open_array(path: Path, name: str = "stamps") -> np.ndarray:
-    """A float32 array of the set, memory-mapped; UserError if it is damaged or none of `name`."""
+def mapped(path: Path) -> np.ndarray:
+    """A ``.npy`` file, memory-mapped; UserError if it is damaged."""
     try:
         # allow_pickle stays off: a file that comes from elsewhere must not run code.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; build the set again") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: truncated or not an array; build the set again") from error
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy reads the header by Python's own parser
+        raise UserError(f"{path}: truncated or not an array of numbers; make it again") from error
+    return found
+
+
+def open_array(path: Path, name: str = "stamps") -> np.ndarray:
+    """A float32 array of the set, memory-mapped; UserError if it is damaged or none of `name`."""
+    if not path.exists():
+        raise UserError(f"{path}: missing; build the set again")
+    array = mapped(path)
     if array.dtype != np.dtype("<f4") or shape_problem(name, array.shape):
         raise UserError(
             f"{path}: {array.dtype} array of shape {array.shape}, expected float32 {_SHAPES[name]}"

@@ -15,7 +15,7 @@ from rb.config import check_training, config_digest
 from rb.console import make_console
 from rb.errors import UserError
 from rb.io.files import write_whole
-from rb.models.contract import Inputs
+from rb.models.contract import Inputs, sees_stamps
 from rb.models.forest.scorer import feature_inputs
 from rb.models.initial_weights import complete_model
 from rb.sources import open_stamps
@@ -41,6 +41,7 @@ from rb.training.save_points import epochs_in
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_LOOKED_AT = 256  # training stamps, to see that there is something in them
 _CHANGE_ON_RESUME = (
     "run",
     "tracking",
@@ -84,12 +85,7 @@ def train(
     inputs = input_spec(config, stamp_set)
     inputs.check(stamp_set)
     split = split_of(stamp_set, config)
-    if not _is_forest(config) and not (len(split.train) and len(split.val)):
-        part = "val" if len(split.train) else "train"
-        raise UserError(
-            f"split.{part}: no candidate is left for it; a network learns from the training part and "
-            "its best epoch is chosen on the validation part"
-        )
+    _check_stamps(config, stamp_set, split, inputs)
     fit = _fit_of(config)
     tracking = open_tracking(config)
     name = config["name"] or name or config["model"]["name"]
@@ -165,6 +161,27 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
         if not digest:
             _log_data(job)
         return fit(job)
+
+
+def _check_stamps(
+    config: Mapping[str, Any], stamp_set: StampSet, split: Split, inputs: Inputs
+) -> None:
+    """Refuse candidates that a network cannot learn from, or be chosen on."""
+    if not sees_stamps(inputs) or _is_forest(config):
+        return
+    for part in ("train", "val"):
+        if not len(split[part]):
+            raise UserError(
+                f"split.{part}: no candidate is left for it; a network learns from the training "
+                "part and its best epoch is chosen on the validation part"
+            )
+    some = np.unique(split.train[np.linspace(0, len(split.train) - 1, _LOOKED_AT).astype(int)])
+    x = inputs.prepare(stamp_set.read(some, inputs))
+    if float(x.max()) == float(x.min()):
+        raise UserError(
+            f"{stamp_set.path}: there is nothing to see in {', '.join(inputs.channels)} of the "
+            f"training stamps ({len(some)} looked at): constant, or without a number"
+        )
 
 
 def _check_overrides(overrides: list[str]) -> None:

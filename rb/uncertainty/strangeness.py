@@ -38,7 +38,7 @@ class Reference:
     centre : ndarray of shape (E,)
         Their mean.
     axes : ndarray of shape (E, F)
-        What makes all directions in which they spread equally wide.
+        What makes all directions in which those of a class spread equally wide.
     labels : ndarray of shape (n,)
         0 real, 1 bogus.
     kinds : ndarray of shape (n,)
@@ -76,8 +76,11 @@ class Reference:
         # In half precision, as they are kept, so that a file says the same as what wrote it.
         embeddings = embeddings.astype(np.float16).astype(np.float32)
         centre = embeddings.mean(0, dtype=np.float64).astype(np.float32)
-        spread = np.cov((embeddings - centre).T.astype(np.float64))
-        values, vectors = np.linalg.eigh(np.atleast_2d(spread))
+        # About the mean of their class: what tells the classes apart must not count for less.
+        residuals = embeddings.astype(np.float64)
+        for label in np.unique(labels):
+            residuals[labels == label] -= residuals[labels == label].mean(0)
+        values, vectors = np.linalg.eigh(residuals.T @ residuals / len(residuals))
         kept = values > 1e-6 * values.max()
         axes = (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
         made = cls(embeddings, centre, axes, labels.astype(np.int8), kinds.astype(str), 1.0, about)

@@ -78,7 +78,7 @@ def test_from_a_set_to_tags(tmp_path, capsys):
     checkpoint, file = exported()
     kept = tmp_path / "reference.npz"
     assert main(["reference", str(tmp_path / "set"), "--model", str(file), "--out", str(kept)]) == 0
-    assert "120 examples of set as" in capsys.readouterr().out
+    assert "120 examples of toy survey as" in capsys.readouterr().out
     stamps, _ = toy_stamps(40, seed=5)
     stamps[3] = np.random.default_rng(0).normal(size=stamps[3].shape) ** 5
     np.save(tmp_path / "stack.npy", stamps)
