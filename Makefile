@@ -3,17 +3,20 @@ PYTHON ?= python3
 VENV ?= .venv
 # Test files side by side: as many as there are cores, up to eight.
 JOBS ?= auto
+# make PINS=.ci/constraints.txt ...: the versions that the tests ran with, not the newest.
+PINS ?=
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 READY := $(VENV)/.ready
 
-.PHONY: help env demo ui test test-fast check bench faults fuzz format docs clean
+.PHONY: help env demo ui test test-fast lowest check bench faults fuzz format docs clean
 
 help:
 	@echo "make demo       environment, simulated survey, both networks, comparison, report"
 	@echo "make ui         open the MLflow page on what was trained"
 	@echo "make test       the whole test suite"
 	@echo "make test-fast  the tests that take seconds"
+	@echo "make lowest     these with the lowest versions that pyproject.toml admits"
 	@echo "make check      formatting, lint, types"
 	@echo "make bench      how fast it is beside what else does the same; half an hour, leave it alone"
 	@echo "make faults     kill commands at any moment, go on, compare; three quarters of an hour"
@@ -28,7 +31,7 @@ $(READY): pyproject.toml
 	  { echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet -e '.[dev]'
+	$(RUN) -m pip install --quiet $(if $(PINS),-c $(PINS)) -e '.[dev]'
 	touch $@
 
 demo: $(READY)
@@ -44,6 +47,14 @@ test: $(READY)
 
 test-fast: $(READY)
 	$(RUN) -m pytest -m "not slow"
+
+# The lowest versions that pyproject.toml admits, in an environment of their own. KEEP names
+# packages that are not lowered, such as KEEP="torch torchvision".
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) .ci/lowest.py $(KEEP) > .venv-lowest/pins.txt
+	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/pins.txt -e '.[dev]'
+	.venv-lowest/bin/python -m pytest -m "not slow"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -70,4 +81,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf docs/_build docs/_api $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf docs/_build docs/_api $(VENV) .venv-lowest .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

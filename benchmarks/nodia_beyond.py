@@ -91,7 +91,7 @@ def told_apart(
     is_odd = np.r_[np.zeros(len(own)), np.ones(len(far))]
     finite = np.r_[own, far]
     finite[~np.isfinite(finite)] = 1e9
-    certain = -np.abs(np.r_[p_ordinary, p] - 0.5)
+    certain = -np.abs(np.nan_to_num(np.r_[p_ordinary, p], nan=0.5) - 0.5)
     return {
         "network": name,
         "stamps": what,

@@ -62,14 +62,11 @@ def prepare(folder: Path) -> None:
         mlflow.MlflowClient(f"sqlite:///{_plain(folder) / new.name}").search_experiments()
         os.replace(new, file)
         return
-    try:
-        with closing(sqlite3.connect(file.as_uri() + "?mode=ro", uri=True, timeout=20)) as opened:
-            opened.execute("select version_num from alembic_version").fetchall()
-    except sqlite3.Error as error:
-        raise TrackingError(
-            f"{file}: this is no tracking database that can be read ({error}); restore it, or move "
-            "it away for a new one to be made"
-        ) from error
+    # What a process that was killed while it wrote has left is undone by the first that may write.
+    mode = "rw" if os.access(folder, os.W_OK) and os.access(file, os.W_OK) else "ro"
+    address = f"{file.as_uri()}?mode={mode}"
+    with _readable(file), closing(sqlite3.connect(address, uri=True, timeout=20)) as opened:
+        opened.execute("select version_num from alembic_version").fetchall()
 
 
 def mend_places(folder: Path, experiment_id: str) -> None:
@@ -85,8 +82,8 @@ def mend_places(folder: Path, experiment_id: str) -> None:
     experiment_id : str
         Experiment whose place tells where the folder was before.
     """
-    place = artifact_place(folder)
-    with closing(sqlite3.connect(database_file(folder), timeout=60)) as opened, opened:
+    place, file = artifact_place(folder), database_file(folder)
+    with _readable(file), closing(sqlite3.connect(file, timeout=60)) as opened, opened:
         found = opened.execute(
             "select artifact_location from experiments where experiment_id = ?", [experiment_id]
         ).fetchone()
@@ -101,6 +98,18 @@ def mend_places(folder: Path, experiment_id: str) -> None:
                     f"where {column} = ? or substr({column}, 1, ?) = ?",
                     [place, len(old) + 1, old, len(old) + 1, old + "/"],
                 )
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Say in one line what SQLite has against a database."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise TrackingError(
+            f"{file}: this is no tracking database that can be read ({error}); restore it, or move "
+            "it away for a new one to be made"
+        ) from error
 
 
 def artifact_place(folder: Path) -> str:

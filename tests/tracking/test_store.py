@@ -282,3 +282,22 @@ def test_what_can_only_be_read_is_left_as_it_is(folder, monkeypatch, capsys):
     with pytest.raises(UserError, match="can only be read"), tracking.run("x", "training"):
         pass
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
+
+
+def test_what_was_killed_in_a_transaction_is_undone(folder):
+    """A hot journal, as SIGKILL in a commit leaves one; it takes the right to write to undo it."""
+    file = folder / "mlflow.db"
+    code = (
+        "import os, sqlite3, sys\n"
+        "db = sqlite3.connect(sys.argv[1])\n"
+        "db.execute('pragma cache_size = 1'); db.execute('begin immediate')\n"
+        "db.execute('create table filler (x)')\n"
+        "db.executemany('insert into filler values (?)', [('x' * 2000,) for _ in range(2000)])\n"
+        "db.execute(\"update experiments set name = name || ' half'\")\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=False)
+    assert file.with_name("mlflow.db-journal").stat().st_size > 0
+    tracking = Tracking(None, folder, "rb")
+    assert tracking.client.get_experiment(tracking.experiment_id).name == "rb"
+    assert not file.with_name("mlflow.db-journal").exists()
