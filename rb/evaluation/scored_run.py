@@ -15,6 +15,7 @@ from rich.console import Console
 from rb.errors import UserError
 from rb.evaluation.choose import ChosenModel, select
 from rb.evaluation.results import RunResult
+from rb.metrics.timing import BATCH_SIZES
 from rb.scoring.load import engine_of
 from rb.sources import open_stamps
 from rb.stamps import StampSet
@@ -140,7 +141,9 @@ def score_run(
             )
     timing = None
     if config["timing"]:
-        timing = model.timing(stamp_set, rows[:_TIMED], max_seconds=1.5)
+        # Batches that are larger than the set, and than the paper's, would tell nobody anything.
+        sizes = [size for size in BATCH_SIZES if size <= max(len(rows), _PAPER_BATCH)]
+        timing = model.timing(stamp_set, rows[:_TIMED], batch_sizes=sizes, max_seconds=1.5)
     metrics = chosen.metrics or {}
     cost = {
         "train_cpu_hours": metrics.get("cost/train_cpu_hours"),

@@ -36,13 +36,13 @@ def time_prediction(
         Array or tensor, stamps along the first axis. A batch size beyond its length is
         filled by repeating it.
     repeats
-        Timed calls for each batch size; at least 3 and then no more than fit into
+        Timed calls for each batch size; at least one and then no more than fit into
         `max_seconds`.
     warm_up
         Calls before the clock starts, so that memory is allocated, kernels are chosen and
-        caches filled.
+        caches filled; at least one and then no more than fit into half of `max_seconds`.
     max_seconds
-        Longest time spent on one batch size.
+        Longest time spent on one batch size, where two calls take less.
     synchronise
         Called before the clock is read; for an accelerator, which computes while Python
         runs on (`torch.cuda.synchronize`).
@@ -71,12 +71,12 @@ def time_prediction(
         started = time.perf_counter()
         for _ in range(warm_up):
             predict(some)
-        wait()
+            wait()
+            if time.perf_counter() - started > max_seconds / 2:
+                break
         wall: list[float] = []
         cpu: list[float] = []
-        while len(wall) < 3 or (
-            len(wall) < repeats and time.perf_counter() - started < max_seconds
-        ):
+        while not wall or (len(wall) < repeats and time.perf_counter() - started < max_seconds):
             before, before_cpu = time.perf_counter(), time.process_time()
             predict(some)
             wait()

@@ -87,7 +87,7 @@ def test_timing_stops_in_time_and_waits_for_the_device():
         synchronise=lambda: waits.append(1),
     )
     assert 3 <= frame.repeats[0] < 20
-    assert len(waits) == frame.repeats[0] + 1
+    assert frame.repeats[0] + 1 <= len(waits) <= frame.repeats[0] + 3
 
 
 def test_timing_nothing():
