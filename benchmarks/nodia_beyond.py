@@ -119,7 +119,7 @@ def alerts_of(folder: Path, model: Any) -> Stamps | None:
 
 def fine_tuned(name: str, other: StampSet, n: int, seed: int, root: Path, fresh: bool) -> Any:
     """A network that has learned from `n` labels of the other survey."""
-    epochs = {16: 40, 64: 40, 256: 30, 1024: 20}[n] * (2 if fresh else 1)
+    epochs = (40 if n < 200 else 20) * (2 if fresh else 1)
     words = [
         f"model={'dia_modern' if name == 'dia' else 'nodia_modern'}" if fresh else "model=nodia",
         *([] if fresh else [f"model.init_from=published:{name}"]),
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=6000)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, default=3, help="of fine-tuning")
+    parser.add_argument("--labels", nargs="+", type=int, default=list(LABELLED))
     parser.add_argument("--only", choices=("a-c", "d"))
     told = parser.parse_args()
     register_resolvers()
@@ -206,7 +207,7 @@ def other_survey(told: argparse.Namespace) -> None:
         root = Path(place)
         for name in told.networks:
             test = None
-            for n in LABELLED:
+            for n in told.labels:
                 accuracies: dict[bool, list[float]] = {False: [], True: []}
                 for seed in range(1, told.seeds + 1):
                     for fresh in (False, True):
@@ -238,11 +239,10 @@ def _held_out(other: StampSet, seed: int, n: int) -> np.ndarray:
 def write(name: str, rows: list[dict], told: argparse.Namespace) -> None:
     """A table with what made it."""
     file = ROOT / "benchmarks" / "results" / f"{name}.csv"
-    command = "python benchmarks/nodia_beyond.py " + " ".join(
-        f"--alerts {folder.name}/" for folder in told.alerts
-    )
+    words = [Path(word).name + "/" if "/" in word else word for word in sys.argv[1:]]
+    command = " ".join(["python benchmarks/nodia_beyond.py", *words])
     head = (
-        f"# {command.strip()}, at commit {(git_commit() or 'unknown')[:10]}; published networks\n"
+        f"# {command}, at commit {(git_commit() or 'unknown')[:10]}; published networks\n"
         f"# simulated survey of code version 3, seeds {TEST_SEED} (test, {told.candidates:,} "
         f"candidates), {REFERENCE_SEED} (reference), {OTHER_SEED} (other survey)\n"
     )
