@@ -15,3 +15,5 @@ for requirement in dict.fromkeys(listed):
     found = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?>=([0-9.]+)", requirement)
     if found and found[1] not in sys.argv[1:]:
         print(f"{found[1]}=={found[2]}")
+# What others depend on without a limit that they need.
+print("sqlalchemy<2.1")  # MLflow before 3.17

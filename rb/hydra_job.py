@@ -64,6 +64,9 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
         if message is None:
             raise
         fail(message)
+    finally:  # all is said and recorded: an end from outside needs no words any more
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_DFL)
     sys.exit(1 if _failed_jobs else 0)
 
 

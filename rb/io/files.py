@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
 import re
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from rb.errors import UserError
 
@@ -16,9 +21,16 @@ from rb.errors import UserError
 def aside(path: Path) -> Iterator[Path]:
     """Give a name to write to; the file takes the name `path` when the block ends well.
 
-    Its content is on the disk by then. Nothing is left of a file whose block fails.
+    Its content is on the disk by then. Nothing is left of a file whose block fails, and what a
+    process of this machine left that was killed meanwhile is removed by the next.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    own = f".{path.name}.{host}-"
+    for left in path.parent.glob(f"{glob.escape(own)}*"):
+        pid = left.name.removeprefix(own).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{own}{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         yield temporary
         with temporary.open("rb") as file:

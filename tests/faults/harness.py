@@ -276,7 +276,9 @@ class Bench:
         said += (folder / "log.txt").read_text(errors="replace")
         if "Traceback" in said and not verdict.wrong:
             verdict.wrong = "traceback: " + said.strip().splitlines()[-1][:200]
-        if not (verdict.lost or verdict.wrong):
+        if verdict.lost or verdict.wrong:
+            (folder / "log.txt").write_text(said)
+        else:
             shutil.rmtree(folder)
         return verdict
 
