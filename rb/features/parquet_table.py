@@ -10,7 +10,7 @@ import pandas as pd
 
 from rb.errors import UserError
 from rb.features.columns import ALL_38, BAND_CODES
-from rb.io.tables import read_parquet
+from rb.io.tables import read_parquet, schema_of
 
 _IDS, _LABELS, _BAND = ("ID", "id"), ("OBJECT_TYPE", "label"), "BAND"
 
@@ -35,10 +35,8 @@ def read_parquet_table(
         Names file and column, where the file is damaged, empty or lacks a column, an ID is
         missing or there twice, a label is neither 0 nor 1, or a feature is no number.
     """
-    import pyarrow.parquet
-
     try:
-        names = list(pyarrow.parquet.read_schema(path).names)
+        names = list(schema_of(path).names)
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: truncated or not parquet") from error
     if features is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,22 @@ def read_parquet(where: Any, columns: Sequence[str] | None = None) -> pd.DataFra
     import pandas as pd
 
     wanted = None if columns is None else list(columns)
-    try:
+    with _whole(where):
         return pd.read_parquet(where, columns=wanted, page_checksum_verification=True)
+
+
+def schema_of(where: Any) -> Any:
+    """Arrow's schema of a table; raises what `read_parquet` does."""
+    import pyarrow.parquet
+
+    with _whole(where):
+        return pyarrow.parquet.read_schema(where)
+
+
+@contextmanager
+def _whole(where: Any) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise
     except Exception as error:  # damage to its description raises nearly everything

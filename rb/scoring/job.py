@@ -23,6 +23,7 @@ from rb.errors import UserError
 from rb.io.files import aside
 from rb.io.locks import locked
 from rb.io.progress import bar
+from rb.io.tables import schema_of
 from rb.io.workers import ahead
 from rb.scoring.candidates import Source
 from rb.scoring.load import engine_of
@@ -303,13 +304,11 @@ def check_output(out: Path, embedding: bool) -> None:
 
 def made_by(out: Path) -> dict[str, Any]:
     """What a table says of the job that made it; nothing if it is none of ours."""
-    import pyarrow.parquet as pq
-
     try:
         if out.suffix == ".csv":
             found = json.loads(_sidecar(out).read_text())
         else:
-            found = json.loads((pq.read_schema(out).metadata or {})[METADATA])
+            found = json.loads((schema_of(out).metadata or {})[METADATA])
     except (OSError, ValueError, KeyError):
         return {}
     return found if isinstance(found, dict) else {}

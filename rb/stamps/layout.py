@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.errors import UserError
+from rb.io import tables
 from rb.io.checksums import row_checksums
 
 if TYPE_CHECKING:
@@ -164,10 +165,8 @@ def open_arrays(path: Path, meta: dict[str, Any]) -> dict[str, np.ndarray]:
 
 def parquet_columns(path: Path) -> tuple[str, ...]:
     """Names of a table's columns; UserError if it is missing or damaged."""
-    import pyarrow.parquet
-
     try:
-        return tuple(pyarrow.parquet.read_schema(path).names)
+        return tuple(tables.schema_of(path).names)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; build the set again") from None
     except (ValueError, OSError) as error:
@@ -176,13 +175,11 @@ def parquet_columns(path: Path) -> tuple[str, ...]:
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A table of the set, or some columns of it; UserError if it is missing or damaged."""
-    import pandas as pd
-
     try:
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+        return tables.read_parquet(path, columns)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; build the set again") from None
-    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+    except tables.DamagedTable as error:
         raise UserError(f"{path}: truncated or not parquet; build the set again") from error
 
 
