@@ -284,24 +284,20 @@ def bare_openvino(model: str, data: str, epochs: int, checkpoint: str) -> Callab
 def one_by_one(model: str, data: str, epochs: int, checkpoint: str) -> Callable[[], float]:
     """Single raw stamps through an exported model, as a stream of alerts brings them."""
     import rb
-    from rb.stamps import StampSet
 
-    scorer, stamps = rb.load(_exported(checkpoint)), np.array(StampSet.open(data).stamps[:200])
-
-    def run() -> float:
-        for row in range(len(stamps)):
-            scorer.p_real(stamps[row : row + 1])
-        return float(len(stamps))
-
-    return run
+    return _singly(rb.load(_exported(checkpoint)), data)
 
 
 def one_by_one_torch(model: str, data: str, epochs: int, checkpoint: str) -> Callable[[], float]:
     """Single raw stamps through the checkpoint in PyTorch."""
     from rb.models.checkpoint import load_checkpoint
+
+    return _singly(load_checkpoint(Path(checkpoint)), data)
+
+
+def _singly(scorer: Any, data: str) -> Callable[[], float]:
     from rb.stamps import StampSet
 
-    scorer = load_checkpoint(Path(checkpoint))
     stamps = np.array(StampSet.open(data).stamps[:200])
 
     def run() -> float:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import builtins
-import collections
+import contextlib
 import json
 import os
 import random
@@ -163,7 +162,7 @@ def wait(pid: int, fault: Fault | None = None) -> int:
         spent = time.monotonic() - started
         if fault and not sent and fault.kind in ("kill", "term") and spent >= fault.value:
             ends = signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM
-            with contextlib_suppress():
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.killpg(pid, ends)
             sent = True
         if spent > _LIMIT_S:
@@ -171,13 +170,6 @@ def wait(pid: int, fault: Fault | None = None) -> int:
             os.waitpid(pid, 0)
             raise TimeoutError("it hangs")
         time.sleep(0.002)
-
-
-def contextlib_suppress() -> Any:
-    """A process that has just ended cannot be sent anything."""
-    import contextlib
-
-    return contextlib.suppress(ProcessLookupError)
 
 
 def run(words: list[str], folder: Path, fault: Fault | None = None) -> int:
@@ -360,16 +352,15 @@ def main() -> int:
     place.mkdir(parents=True, exist_ok=True)
     bench = Bench(chosen, place)
     verdicts = [bench.both(s.name) for s in chosen if s.name != "export"]
-    weights = collections.Counter({s.name: 1.0 for s in chosen})
     while len(verdicts) < told.injections and time.monotonic() < until:
-        name = rng.choices(list(weights), list(weights.values()))[0]
+        name = rng.choice(chosen).name
         verdict = bench.disturb(name, rng)
         verdicts.append(verdict)
         if verdict.lost or verdict.wrong:
-            builtins.print(f"{verdict.scenario}, {verdict.faults}: {verdict.lost or verdict.wrong}")
+            print(f"{verdict.scenario}, {verdict.faults}: {verdict.lost or verdict.wrong}")
         if len(verdicts) % 25 == 0:
-            builtins.print(f"{len(verdicts)} injections", file=sys.stderr)
-    builtins.print(table(verdicts))
+            print(f"{len(verdicts)} injections", file=sys.stderr)
+    print(table(verdicts))
     bad = [v for v in verdicts if v.lost or v.wrong]
     if not told.keep and not bad:
         shutil.rmtree(place)

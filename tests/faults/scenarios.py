@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +168,10 @@ def _stack(folder: Path) -> None:
     shutil.copy(exported()[0], folder / "model.ckpt")
 
 
-def _score(folder: Path) -> list[str]:
+def _score(data: str, batch: int, folder: Path) -> list[str]:
     return [
-        "rb", "score", str(folder / "stack.npy"), "--model", str(folder / "model.onnx"), "--out",
-        str(folder / "scores.parquet"), "--batch", "50", "--quiet",
+        "rb", "score", str(folder / data), "--model", str(folder / "model.onnx"), "--out",
+        str(folder / "scores.parquet"), "--batch", str(batch), "--quiet",
     ]  # fmt: skip
 
 
@@ -182,13 +183,6 @@ def _scored(folder: Path) -> Any:
     rows = json.dumps(table.drop_columns("p_real").to_pydict(), sort_keys=True)
     p_real = np.round(table["p_real"].to_numpy(), 5).tobytes()
     return {"rows": len(table), "content": digest(rows.encode() + p_real), "left": left}
-
-
-def _score_alerts(folder: Path) -> list[str]:
-    return [
-        "rb", "score", str(folder / "alerts"), "--model", str(folder / "model.onnx"), "--out",
-        str(folder / "scores.parquet"), "--batch", "10", "--quiet",
-    ]  # fmt: skip
 
 
 def _stack_and_alerts(folder: Path) -> None:
@@ -256,8 +250,8 @@ SCENARIOS = (
     Scenario("simulation", lambda folder: None, _simulated, _built),
     Scenario("alerts into a set", _alert_files, _alerts, _built),
     Scenario("DES archive into a set", _des_files, _des, _built),
-    Scenario("scoring a stack", _stack, _score, _scored),
-    Scenario("scoring alerts", _stack_and_alerts, _score_alerts, _scored),
+    Scenario("scoring a stack", _stack, partial(_score, "stack.npy", 50), _scored),
+    Scenario("scoring alerts", _stack_and_alerts, partial(_score, "alerts", 10), _scored),
     Scenario("export", _stack, _export, _was_exported),
     Scenario("evaluation", _trained_pair, _evaluate, _evaluated),
 )
