@@ -1,9 +1,33 @@
-"""Types of arguments that several commands take; what they refuse, argparse tells the user."""
+"""Arguments that several commands take, and types of them; what these refuse, argparse tells."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
+
+from rb.errors import UserError
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Where the runs are that a command is given by name."""
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
+
+
+def add_target(parser: argparse.ArgumentParser, default: str) -> None:
+    """A file that a command makes; see `new_file`."""
+    parser.add_argument(
+        "--out", type=Path, default=Path(default), metavar="FILE", help=f"({default})"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+
+
+def new_file(target: Path, suffix: str, overwrite: bool) -> None:
+    """Refuse a file that is there already, or whose name has another ending."""
+    if target.suffix != suffix:
+        raise UserError(f"{target}: give the file the ending {suffix}")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: exists already; choose another name or --overwrite")
 
 
 def whole(text: str) -> int:

@@ -6,34 +6,29 @@ import argparse
 from pathlib import Path
 
 from rb.commands import Command
+from rb.commands.arguments import add_runs, add_target, new_file
 from rb.errors import UserError
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="RUN", help="ID or name of a run, or a file of a model")
-    parser.add_argument(
-        "--out", type=Path, default=Path("model.onnx"), metavar="FILE", help="(model.onnx)"
-    )
+    add_target(parser, "model.onnx")
     parser.add_argument(
         "--stamps",
         type=Path,
         metavar="SET",
         help="stamp set that file and network have to agree on (simulated stamps)",
     )
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
+    add_runs(parser)
     parser.add_argument(
         "--register", metavar="NAME[@ALIAS]",
         help="also register it with MLflow, as models:/NAME@ALIAS (ALIAS: current)",
     )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
 
 
 def _export(arguments: argparse.Namespace) -> int:
     target: Path = arguments.out
-    if target.suffix != ".onnx":
-        raise UserError(f"{target}: give the file the ending .onnx")
-    if target.exists() and not arguments.overwrite:
-        raise UserError(f"{target}: exists already; choose another name or --overwrite")
+    new_file(target, ".onnx", arguments.overwrite)
     name, _, alias = (arguments.register or "").partition("@")
     import rb
     from rb.scoring.export import export, real_stamps

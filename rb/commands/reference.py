@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from rb.commands import Command
-from rb.commands.arguments import positive, whole
-from rb.errors import UserError
+from rb.commands.arguments import add_runs, add_target, new_file, positive, whole
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,25 +14,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", required=True, metavar="NAME", help="file of a model, or ID or name of a run"
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("reference.npz"), metavar="FILE", help="(reference.npz)"
-    )
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
+    add_target(parser, "reference.npz")
+    add_runs(parser)
     parser.add_argument(
         "--examples", type=positive, default=2000, metavar="N", help="at most so many (2000)"
     )
     parser.add_argument("--seed", type=whole, default=1, help="which of them (1)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
 
 
 def _reference(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     target: Path = arguments.out
-    if target.suffix != ".npz":
-        raise UserError(f"{target}: give the file the ending .npz")
-    if target.exists() and not arguments.overwrite:
-        raise UserError(f"{target}: exists already; choose another name or --overwrite")
+    new_file(target, ".npz", arguments.overwrite)
     from rb.stamps.stampset import StampSet
 
     stamp_set = StampSet.open(arguments.set)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rb.commands import Command
-from rb.commands.arguments import amount, positive, share, workers
+from rb.commands.arguments import add_runs, amount, positive, share, workers
 from rb.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", default="scores.parquet", metavar="TABLE",
         help=".parquet or .csv (scores.parquet); of a stream a folder, or kafka://HOST:PORT/TOPIC",
     )  # fmt: skip
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
+    add_runs(parser)
     parser.add_argument(
         "--embeddings", action="store_true", help="also the network's last hidden layer"
     )

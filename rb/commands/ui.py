@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import IO
 
 from rb.commands import Command
-from rb.commands.arguments import port
+from rb.commands.arguments import add_runs, port
 from rb.errors import UserError
 
 _PATIENCE_S = 120.0
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where the runs are (mlruns)")
+    add_runs(parser)
     parser.add_argument("--experiment", default="rb", metavar="NAME", help="of MLflow (rb)")
     parser.add_argument(
         "--port", type=port, default=5000, metavar="N", help="on this machine (5000)"
