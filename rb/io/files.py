@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import re
@@ -10,6 +9,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 
 import psutil
@@ -21,16 +21,11 @@ from rb.errors import UserError
 def aside(path: Path) -> Iterator[Path]:
     """Give a name to write to; the file takes the name `path` when the block ends well.
 
-    Its content is on the disk by then. Nothing is left of a file whose block fails, and what a
-    process of this machine left that was killed meanwhile is removed by the next.
+    Its content is on the disk by then. Nothing is left of a file whose block fails; what a process
+    of this machine left that was killed meanwhile goes with the next that writes to the folder.
     """
-    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-    own = f".{path.name}.{host}-"
-    for left in path.parent.glob(f"{glob.escape(own)}*"):
-        pid = left.name.removeprefix(own).partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            left.unlink(missing_ok=True)
-    temporary = path.with_name(f"{own}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    _sweep(path.parent)
+    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -39,6 +34,21 @@ def aside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=256)
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left, once a process and folder: folders can be large."""
+    name = re.compile(rf"\..+\.{_host()}-(\d+)-[0-9a-f]{{8}}")
+    for left in folder.glob(".*"):
+        found = name.fullmatch(left.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            left.unlink(missing_ok=True)
+
+
+@cache
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def write_whole(path: Path, content: bytes, what: str) -> None:
