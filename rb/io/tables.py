@@ -40,7 +40,7 @@ def read_parquet(where: Any, columns: Sequence[str] | None = None) -> pd.DataFra
     import pandas as pd
 
     wanted = None if columns is None else list(columns)
-    with _whole(where):
+    with whole(where):
         return pd.read_parquet(where, columns=wanted, page_checksum_verification=True)
 
 
@@ -48,12 +48,13 @@ def schema_of(where: Any) -> Any:
     """Arrow's schema of a table; raises what `read_parquet` does."""
     import pyarrow.parquet
 
-    with _whole(where):
+    with whole(where):
         return pyarrow.parquet.read_schema(where)
 
 
 @contextmanager
-def _whole(where: Any) -> Iterator[None]:
+def whole(where: Any) -> Iterator[None]:
+    """Raise what `read_parquet` does for whatever goes wrong in a block that reads a table."""
     try:
         yield
     except FileNotFoundError:

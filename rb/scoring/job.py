@@ -14,7 +14,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from rb.errors import UserError
 from rb.io.files import aside
 from rb.io.locks import locked
 from rb.io.progress import bar
-from rb.io.tables import schema_of
+from rb.io.tables import DamagedTable, schema_of, whole
 from rb.io.workers import ahead
 from rb.scoring.candidates import Source
 from rb.scoring.load import engine_of
@@ -129,9 +128,10 @@ class ScoreJob:
         """
         lock = self._out.with_name(f".{self._out.name}.lock")
         with locked(lock, refusal=f"{self._out}: another process is writing it"):
-            if self._finished(overwrite):
-                return self._counted()
+            finished = self._finished(overwrite)
             try:
+                if finished:
+                    return self._counted()
                 self._begin(overwrite)
                 summary = self._score(progress) if self._cluster is None else self._gather(progress)
                 self._join()
@@ -139,6 +139,8 @@ class ScoreJob:
                 if not self._part(0).exists():  # the next attempt would end the same way
                     shutil.rmtree(self._work, ignore_errors=True)
                 raise
+            except DamagedTable as error:
+                raise UserError(f"{error}; make the table anew with --overwrite") from error
             except OSError as error:
                 raise UserError(
                     f"{error.filename or self._out}: {error.strerror or error}; run the same "
@@ -327,19 +329,6 @@ def read_scores(out: Path) -> Iterator[pa.Table]:
             batches = pq.ParquetFile(out, page_checksum_verification=True).iter_batches()
         for batch in batches:
             yield pa.Table.from_batches([batch])
-
-
-@contextmanager
-def whole(file: Path) -> Iterator[None]:
-    """Say which table is damaged, where Arrow finds one."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{file}: damaged, it is not what was written; make the table anew with --overwrite"
-        ) from error
 
 
 def _sidecar(out: Path) -> Path:
