@@ -166,7 +166,7 @@ def beyond(told: argparse.Namespace) -> None:
             examples.labels, columns, {"weights_digest": weights_digest_of(model)},
         )  # fmt: skip
         p = model.score(test)
-        own = made.strangeness(embeddings_of(model, test, rows))
+        own = made.compare(embeddings_of(model, test, rows))[0]
         aside += rejected(name, p, own, test.labels)
         some = np.sort(np.random.default_rng(1).choice(rows, 1500, False))
         stamps = test.read(some, model.inputs)
@@ -178,7 +178,7 @@ def beyond(told: argparse.Namespace) -> None:
         for what, perturbation in PERTURBATIONS.items():
             changed = perturbation.make(stamps, by)
             found, hidden = model.run(changed, embedding=True)
-            far = made.strangeness(hidden)
+            far = made.compare(hidden)[0]
             odd.append(told_apart(name, what, found, far, p, own))
             if what in KEEPS_LABELS:
                 right = (found >= 0.5) == (labels == 0)
@@ -191,7 +191,7 @@ def beyond(told: argparse.Namespace) -> None:
                         alerts, psf=np.full((len(alerts), 2, *test.psf.shape[2:]), np.nan, "f4")
                     )
                 found, hidden = model.run(alerts, embedding=True)
-                far = made.strangeness(hidden)
+                far = made.compare(hidden)[0]
                 odd.append(told_apart(name, f"alerts: {folder.name}", found, far, p, own))
         print(f"{name}: done", file=sys.stderr)
     write("nodia_rejected", aside, told)

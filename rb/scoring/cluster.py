@@ -88,9 +88,11 @@ class Work:
 
 
 @lru_cache(maxsize=2)
-def _opened(work: Work) -> tuple[ScoreTable, Source]:
+def _opened(work: Work) -> tuple[ScoreTable, Source, str]:
+    """The table, the candidates and their digest, once for all pieces of a job."""
     table = work.table()
-    return table, work.source(table)
+    source = work.source(table)
+    return table, source, source.digest
 
 
 def score_piece(
@@ -116,9 +118,9 @@ def score_piece(
     """
     import pyarrow as pa
 
-    table, source = _opened(work)
+    table, source, own = _opened(work)
     different = [key for key, value in about.items() if table.about.get(key) != value]
-    if different or source.digest != digest:
+    if different or own != digest:
         what = different[0].replace("_", " ") if different else "data"
         raise UserError(
             f"{os.uname().nodename}: this worker has another {what}; give all workers the same "

@@ -141,8 +141,7 @@ class ScoreTable:
         known &= np.isfinite(p_real)
         strange: dict[str, Any] = {}
         if self.reference is not None and hidden is not None:
-            far = self.reference.strangeness(hidden)
-            near = self.reference.nearest(hidden)
+            far, near = self.reference.compare(hidden)
             for row in np.flatnonzero(known & (far > 1)).tolist():
                 tags.setdefault(row, []).append("unlike")
             strange = {

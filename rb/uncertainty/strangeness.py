@@ -11,6 +11,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -90,29 +91,37 @@ class Reference:
             float(np.quantile(distances, _QUANTILE)), about,
         )  # fmt: skip
 
-    def strangeness(self, embeddings: np.ndarray) -> np.ndarray:
-        """Mean distance to the nearest examples, (n,); 1: as far as their own strangest 1 %.
+    def compare(self, embeddings: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """How unlike the examples embeddings (n, E) are, and which of them are nearest.
 
-        Infinite for an embedding that is not finite.
+        Returns
+        -------
+        strangeness : ndarray of shape (n,)
+            Mean distance to the nearest examples; 1: as far as their own strangest 1 %. Infinite
+            for an embedding that is not finite.
+        nearest : list of str
+            What these are, such as ``7 bogus cosmic_ray, 3 real``.
         """
-        return self._neighbours(embeddings)[0] / self.unit
+        distances, places = self._neighbours(embeddings)
+        return distances / self.unit, [self._told(these) for these in places]
 
-    def nearest(self, embeddings: np.ndarray) -> list[str]:
-        """What the nearest examples are, such as ``7 bogus cosmic_ray, 3 real``."""
-        said = []
-        for places in self._neighbours(embeddings)[1]:
-            found = Counter(
-                f"{'real' if self.labels[i] == REAL else 'bogus'} {self.kinds[i]}".strip()
-                for i in places
-            )
-            said.append(", ".join(f"{n} {what}" for what, n in found.most_common()))
-        return said
+    def _told(self, places: np.ndarray) -> str:
+        found = Counter(
+            f"{'real' if self.labels[i] == REAL else 'bogus'} {self.kinds[i]}".strip()
+            for i in places
+        )
+        return ", ".join(f"{n} {what}" for what, n in found.most_common())
+
+    @cached_property
+    def _own(self) -> np.ndarray:
+        """The examples along the axes, (n, F)."""
+        return (self.embeddings - self.centre) @ self.axes
 
     def _neighbours(
         self, embeddings: np.ndarray, leave_out: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean distance (n,) and places (n, NEIGHBOURS) of the nearest examples."""
-        own = (self.embeddings - self.centre) @ self.axes
+        own = self._own
         own_square = (own**2).sum(1)
         distances = np.full(len(embeddings), np.inf)
         places = np.zeros((len(embeddings), NEIGHBOURS), dtype=int)

@@ -30,12 +30,12 @@ def reference(n: int = 400) -> Reference:
 def test_one_in_a_hundred_of_the_like_and_all_of_the_unlike():
     made = reference()
     alike, labels = blobs(2000, seed=1)
-    far = made.strangeness(alike)
+    far = made.compare(alike)[0]
     assert 0.002 < (far > 1).mean() < 0.03
-    assert (made.strangeness(alike + 40) > 1).all()
-    assert (made.strangeness(np.full((1, 8), 3, np.float32)) > 1).all()  # between the two blobs
-    assert np.isinf(made.strangeness(np.full((2, 8), np.nan, np.float32))).all()
-    said = made.nearest(alike[:50])
+    assert (made.compare(alike + 40)[0] > 1).all()
+    assert (made.compare(np.full((1, 8), 3, np.float32))[0] > 1).all()  # between the two blobs
+    assert np.isinf(made.compare(np.full((2, 8), np.nan, np.float32))[0]).all()
+    said = made.compare(alike[:50])[1]
     right = ["10 real sn" if label == 0 else "10 bogus cosmic_ray" for label in labels[:50]]
     assert np.mean([a == b for a, b in zip(said, right, strict=True)]) > 0.95
 
@@ -50,7 +50,7 @@ def test_units_and_order_of_the_layer_do_not_matter(factor, seed):
     two = Reference.of(other, labels, np.full(200, ""), {})
     new, _ = blobs(50, seed=9)
     np.testing.assert_allclose(
-        one.strangeness(new), two.strangeness(np.float32(factor) * new[:, order]), rtol=0.03
+        one.compare(new)[0], two.compare(np.float32(factor) * new[:, order])[0], rtol=0.03
     )
 
 
@@ -59,8 +59,8 @@ def test_kept_and_read_again(tmp_path):
     made.save(tmp_path / "reference.npz")
     again = Reference.load(tmp_path / "reference.npz")
     new, _ = blobs(30, seed=3)
-    np.testing.assert_allclose(made.strangeness(new), again.strangeness(new), rtol=1e-6)
-    assert made.nearest(new) == again.nearest(new) and made.about == again.about
+    np.testing.assert_allclose(made.compare(new)[0], again.compare(new)[0], rtol=1e-6)
+    assert made.compare(new)[1] == again.compare(new)[1] and made.about == again.about
     content = (tmp_path / "reference.npz").read_bytes()
     for cut in (0, 10, len(content) // 2):
         (tmp_path / "cut.npz").write_bytes(content[:cut])
