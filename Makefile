@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # Test files side by side: as many as there are cores, up to eight.
 JOBS ?= auto
-# make PINS=.ci/constraints.txt ...: the versions that the tests ran with, not the newest.
+# make PINS=.ci/constraints.txt ...: the versions of an environment that the tests ran in.
 PINS ?=
 BIN := $(VENV)/bin
 RUN := $(BIN)/python

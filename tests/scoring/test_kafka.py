@@ -163,7 +163,7 @@ def test_a_broker_that_goes_away_and_comes_back(tmp_path):
 
 
 def test_wrong_addresses(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("rb.scoring.kafka._WAIT_S", 1.0)
+    monkeypatch.setattr("rb.scoring.kafka.topics.WAIT_S", 1.0)
     for text in ("kafka://host:9092", "kafka:///topic", "kafka://h/a b"):
         with pytest.raises(UserError, match="give kafka://HOST:PORT/TOPIC"):
             Topic.parse(text)
