@@ -35,7 +35,10 @@ def turn_each(images: Tensor, elements: Tensor) -> Tensor:
 
 
 def augment(
-    x: Tensor, side: Tensor | None, side_names: Sequence[str]
+    x: Tensor,
+    side: Tensor | None,
+    side_names: Sequence[str],
+    elements: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Turn or mirror each candidate of a batch at random, its PSFs with it.
 
@@ -49,6 +52,8 @@ def augment(
         Side vectors: PSF images and ellipticities turn too.
     side_names : sequence of str
         What the side vector holds, ``psf`` for both PSF images.
+    elements : Tensor of bool (3, n), optional
+        How each is turned, where that is not to be drawn here.
 
     Returns
     -------
@@ -56,7 +61,7 @@ def augment(
         New tensors. What is drawn depends on torch's own generator alone.
     """
     n, channels, size, width = x.shape
-    elements = random_elements(n, x.device)
+    elements = random_elements(n, x.device) if elements is None else elements
     # Panels side by side are turned one by one.
     panels = x.reshape(n, channels, size, width // size, size).transpose(2, 3)
     x = turn_each(panels, elements).transpose(2, 3).reshape(x.shape)

@@ -47,6 +47,7 @@ def make_split(
     balanced: bool = False,
     folds: int | None = None,
     fold: int = 0,
+    classes: bool = True,
 ) -> Split:
     """Divide the labelled candidates into training, validation and test sets.
 
@@ -70,6 +71,8 @@ def make_split(
     folds, fold : int
         Cross-validation: test and validation keep their meaning, but the test set is part
         `fold` of `folds` equal parts, and `test` is ignored.
+    classes : bool
+        Whether every subset has to hold real and bogus candidates; tiles of images need not.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def make_split(
     rng = np.random.default_rng(seed)
     known = np.flatnonzero(labels != UNKNOWN)
     for label, name in ((REAL, "real"), (BOGUS, "bogus")):
-        if not np.any(labels == label):
+        if classes and not np.any(labels == label):
             raise UserError(
                 f"the stamp set has no candidate labelled {name}; a split needs both classes"
             )
@@ -129,10 +132,10 @@ def make_split(
     for name, rows in parts.items():
         # A test or validation size of 0 is a choice (train on everything); an empty training
         # set, or one that groups leave without a class, is a mistake.
-        if (name == "train" or wanted[name] > 0) and len(np.unique(labels[rows])) < 2:
+        there = len(np.unique(labels[rows]))
+        if (name == "train" or wanted[name] > 0) and there < (2 if classes else 1):
             raise UserError(
-                f"split.{name} would hold {len(rows)} candidates of "
-                f"{len(np.unique(labels[rows]))} class(es); make it larger or use more data"
+                f"split.{name} would hold {len(rows)} candidates of {there} class(es); make it larger or use more data"
             )
     return Split(
         # Within a subset the order is random again: fields must not come one after the other.

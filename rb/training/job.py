@@ -284,7 +284,8 @@ def input_spec(config: Mapping[str, Any], stamp_set: StampSet | None = None) -> 
 
 def split_of(stamp_set: StampSet, config: Mapping[str, Any]) -> Split:
     """The split that the configuration asks for."""
-    return make_split(stamp_set.labels, stamp_set.groups, **config["split"])
+    classes = config["model"].get("task") != "scan"
+    return make_split(stamp_set.labels, stamp_set.groups, **config["split"], classes=classes)
 
 
 def _set_by(overrides: list[str], key: str) -> bool:

@@ -115,7 +115,7 @@ def fit_network(job: TrainingJob) -> float:
     keep_memory()
     settings, folder = job.config["trainer"], job.folder
     folder.mkdir(parents=True, exist_ok=True)
-    data = StampDataModule(
+    data = _data_module(job)(
         job.stamp_set,
         job.split,
         job.inputs,
@@ -153,10 +153,25 @@ def fit_network(job: TrainingJob) -> float:
     return _record(job, save_points, folder / "best.ckpt")
 
 
+def _is_dense(job: TrainingJob) -> bool:
+    return job.config["model"].get("task") == "scan"
+
+
+def _data_module(job: TrainingJob) -> type[StampDataModule]:
+    if not _is_dense(job):
+        return StampDataModule
+    from rb.scan.task import TileDataModule
+
+    return TileDataModule
+
+
 def _classifier(job: TrainingJob) -> Classifier:
     """The network with its loss and optimiser, and the facts that its checkpoint carries."""
     settings = job.config["trainer"]
-    return make_classifier(
+    make = make_classifier
+    if _is_dense(job):
+        from rb.scan.task import make_dense as make
+    return make(
         settings,
         network=job.config["model"]["network"],
         inputs=job.inputs.to_dict(),
@@ -217,9 +232,10 @@ def _record(job: TrainingJob, save_points: SavePoints, checkpoint: Path) -> floa
         run.log_file(file)
     run.log_file(checkpoint, "checkpoint")
     run.log_figure(curves_figure({name: history}), "figures/curves")
-    # Of the best epoch on the validation set; the test set stays shut.
-    labels, p_real = job.stamp_set.labels[rows], model.score(job.stamp_set, rows)
-    log_classification(run, "val", name, labels, p_real, model.threshold)
+    if not _is_dense(job):
+        # Of the best epoch on the validation set; the test set stays shut.
+        labels, p_real = job.stamp_set.labels[rows], model.score(job.stamp_set, rows)
+        log_classification(run, "val", name, labels, p_real, model.threshold)
     run.log_model(checkpoint)
     job.console.print(
         f"{name}: best val/acc {top['val/acc']:.4f} in epoch {int(top['epoch']) + 1} of "

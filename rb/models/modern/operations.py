@@ -32,6 +32,7 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     Parameters
     ----------
     images : Tensor (n, S, S)
+        Or (n, S, S') where no graph is exported.
     kernels : Tensor (n, P, P)
         P odd; the kernel's centre is its middle pixel.
 
@@ -39,15 +40,15 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     -------
     Tensor (n, S, S)
     """
-    size, width = images.shape[-1], kernels.shape[-1]
-    length = _fast_length(size + width // 2)
+    (height, size), width = images.shape[-2:], kernels.shape[-1]
+    lengths = (_fast_length(height + width // 2), _fast_length(size + width // 2))
     if exporting():
-        return _convolve_by_matrices(images, kernels, length)
-    spectrum = torch.fft.rfft2(images, (length, length))
-    spectrum = spectrum * torch.fft.rfft2(kernels, (length, length))
-    whole = torch.fft.irfft2(spectrum, (length, length))
-    inside = slice(width // 2, width // 2 + size)
-    return whole[:, inside, inside]
+        return _convolve_by_matrices(images, kernels, lengths[1])
+    spectrum = torch.fft.rfft2(images, lengths)
+    spectrum = spectrum * torch.fft.rfft2(kernels, lengths)
+    whole = torch.fft.irfft2(spectrum, lengths)
+    half = width // 2
+    return whole[:, half : half + height, half : half + size]
 
 
 def exporting() -> bool:

@@ -9,6 +9,7 @@ image; its width and shape come from a Moffat profile fitted to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sep
@@ -28,7 +29,8 @@ _ALONE_PX = 13.0
 _FAINT = 0.03  # neighbours of this share of the flux do not count
 _LOCUS = 1.12  # largest over smallest half-light radius of stars
 _SNR, _LEAST = 40.0, 5  # fainter stars are left out, but for so many
-_STEP = 2  # every second pixel along each axis tells the sky as well
+STEP = 2
+"""Every second pixel along each axis tells the sky as well."""
 
 
 @dataclass(frozen=True)
@@ -147,25 +149,52 @@ def measure_exposure(
     Measured
     """
     image = exposure.image
-    thin = np.ascontiguousarray(image[::_STEP, ::_STEP])
-    mask = exposure.masked[::_STEP, ::_STEP].copy()
-    reach = (3.0 * reference.a + 2.0) / _STEP
-    sep.mask_ellipse(mask, reference.x / _STEP, reference.y / _STEP, reach, reach, 0.0 * reach, 1.0)
-    background = sep.Background(thin, mask=mask, bw=64 // _STEP, bh=64 // _STEP)
-    noise = float(background.globalrms)
-    psf = _stack(image, background.back(), stars, noise)
+    sky, psf = measure_image(image, exposure.masked, stars, reference)
     fwhm, e1, e2 = _shape(psf)
+    noise = float(sky.globalrms)
     variance = None
     if with_variance:
         level, rms = (
-            np.kron(part, np.ones((_STEP, _STEP)))[: image.shape[0], : image.shape[1]]
-            for part in (background.back(), background.rms())
+            np.kron(part, np.ones((STEP, STEP)))[: image.shape[0], : image.shape[1]]
+            for part in (sky.back(), sky.rms())
         )
         light = np.maximum(image - level, 0.0)
         variance = (rms**2 + exposure.conditions.shot_noise * light).astype(np.float32)
         variance[exposure.masked] = np.nan
     zero_point = exposure.conditions.zero_point_measured
     return Measured(psf.astype(np.float32), fwhm, e1, e2, noise, zero_point, variance)
+
+
+def measure_image(
+    image: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    stars: NDArray[np.float64],
+    reference: Reference,
+) -> tuple[Any, NDArray[np.float64]]:
+    """Measure the sky and the PSF of one image.
+
+    Parameters
+    ----------
+    image, masked : ndarray of shape (height, width)
+        Pixels, and whether they are left out.
+    stars : ndarray of shape (n, 2)
+        Positions from `find_stars`, px.
+    reference : Reference
+        Known sources, which are left out of the sky.
+
+    Returns
+    -------
+    sky : sep.Background
+        Of every `STEP`-th pixel along each axis.
+    psf : ndarray of shape (PSF_SIZE, PSF_SIZE)
+        As in `Measured`.
+    """
+    thin = np.ascontiguousarray(image[::STEP, ::STEP])
+    mask = masked[::STEP, ::STEP].copy()
+    reach = (3.0 * reference.a + 2.0) / STEP
+    sep.mask_ellipse(mask, reference.x / STEP, reference.y / STEP, reach, reach, 0.0 * reach, 1.0)
+    sky = sep.Background(thin, mask=mask, bw=64 // STEP, bh=64 // STEP)
+    return sky, _stack(image, sky.back(), stars, float(sky.globalrms))
 
 
 def _stack(
@@ -186,7 +215,7 @@ def _stack(
     u = np.arange(PSF_SIZE + 2 * _MARGIN) - PSF_SIZE // 2 - _MARGIN
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     cuts = image[row[:, None, None] + u[:, None], column[:, None, None] + u].astype(np.float64)
-    cuts -= sky[row // _STEP, column // _STEP, None, None]
+    cuts -= sky[row // STEP, column // STEP, None, None]
     cuts = _shift(cuts, x - column, y - row)[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     flux = cuts.sum(axis=(1, 2))
     bright = flux > _SNR * noise * np.sqrt(4.0 * np.pi) * sigma

@@ -1,0 +1,1 @@
+"""Find transients on pairs of images without difference imaging, and measure them."""

@@ -1,0 +1,151 @@
+"""What can be said of a pair of registered images by themselves: sky, noise, PSFs, flux ratio.
+
+Nothing is subtracted here, and nothing looks at the truth: simulated frames and images of an
+observer are measured alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from rb.errors import UserError
+from rb.survey.pipeline.detection import Reference, find_reference
+from rb.survey.pipeline.measure import PSF_SIZE, STEP, find_stars, measure_image
+from rb.survey.settings import DetectionSettings, settings_from_config
+
+_BRIGHT = 30.0  # SNR of the template's sources that the flux ratio comes from
+_MOST = 400
+
+
+@dataclass(frozen=True)
+class MeasuredPair:
+    """Two images of one sky.
+
+    Attributes
+    ----------
+    search, template : ndarray of shape (height, width)
+        float32, without their sky, in units of the search image; unknown pixels are 0.
+    masked : ndarray of bool, shape (height, width)
+        Pixels that are unknown or saturated in either.
+    psf : ndarray of shape (2, PSF_SIZE, PSF_SIZE)
+        Of search and template, each of sum 1; NaN where no star told.
+    noise : tuple of float
+        Standard deviation of the sky of each, in units of the search image.
+    ratio : float
+        Flux in the search image over flux in the template.
+    sources : Reference
+        Those of the template.
+    """
+
+    search: NDArray[np.float32]
+    template: NDArray[np.float32]
+    masked: NDArray[np.bool_]
+    psf: NDArray[np.float32]
+    noise: tuple[float, float]
+    ratio: float
+    sources: Reference
+
+    @property
+    def fwhm(self) -> float:
+        """Of a Gaussian as wide as the search image's PSF, px, by its noise-equivalent area."""
+        square = float(np.square(self.psf[0]).sum())
+        return 2.3548 * float(np.sqrt(1.0 / (4.0 * np.pi * square)))
+
+
+def measure_pair(
+    search: NDArray,
+    template: NDArray,
+    masked: NDArray[np.bool_],
+    settings: DetectionSettings | None = None,
+    where: str = "the pair",
+) -> MeasuredPair:
+    """Measure a pair.
+
+    Parameters
+    ----------
+    search, template : ndarray of shape (height, width)
+        The images, registered. NaN and infinite pixels are masked.
+    masked : ndarray of bool, shape (height, width)
+        Pixels to leave out.
+    settings : DetectionSettings, optional
+        How deep the template's sources are looked for; by default as in the simulated survey.
+    where : str
+        How messages call the pair.
+
+    Raises
+    ------
+    UserError
+        If an image is blank, or too few sources lie in both to compare their fluxes.
+    """
+    settings = settings or settings_from_config({}).detection
+    masked = masked | ~np.isfinite(search) | ~np.isfinite(template)
+    clean = []
+    for name, image in (("search image", search), ("template", template)):
+        pixels = np.where(masked & ~np.isfinite(image), 0.0, image)
+        pixels = np.ascontiguousarray(pixels, dtype=np.float32)
+        if masked.all() or pixels[~masked].min() == pixels[~masked].max():
+            raise UserError(f"{where}: the {name} is blank, there is nothing to look for")
+        clean.append(pixels)
+    first = sep.Background(clean[1], mask=masked, bw=64, bh=64)
+    if not first.globalrms > 0:
+        raise UserError(f"{where}: the template's sky has no noise; give unprocessed pixels")
+    flat = np.ascontiguousarray(clean[1] - first.back())
+    sources = find_reference(flat, float(first.globalrms), settings)
+    stars = find_stars(flat, ~masked, sources)
+    psf, noise, fwhm = [], [], []
+    for number, image in enumerate(clean):
+        sky, found = measure_image(image, masked, stars, sources)
+        level = np.kron(sky.back(), np.ones((STEP, STEP), np.float32))
+        clean[number] = image - level[: image.shape[0], : image.shape[1]]
+        psf.append(found)
+        noise.append(float(sky.globalrms))
+        square = float(np.square(found).sum())
+        fwhm.append(2.3548 / np.sqrt(4.0 * np.pi * square) if np.isfinite(square) else 5.0)
+    ratio = _flux_ratio(clean[0], clean[1], masked, sources, 2.0 * max(fwhm), where)
+    for image in clean:
+        image[masked & ~(np.isfinite(search) & np.isfinite(template))] = 0.0
+    return MeasuredPair(
+        clean[0],
+        clean[1] * np.float32(ratio),
+        masked,
+        np.stack(psf).astype(np.float32),
+        (noise[0], noise[1] * ratio),
+        ratio,
+        sources,
+    )
+
+
+def _flux_ratio(
+    search: NDArray[np.float32],
+    template: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    sources: Reference,
+    radius: float,
+    where: str,
+) -> float:
+    """Median of the ratios of aperture fluxes of bright sources, most of which do not vary."""
+    bright = np.flatnonzero(sources.flux > _BRIGHT * sources.flux_err)
+    bright = bright[np.argsort(-sources.flux[bright], kind="stable")][:_MOST]
+    x, y = sources.x[bright], sources.y[bright]
+    blocked, _, _ = sep.sum_circle(masked.astype(np.float32), x, y, radius, subpix=1)
+    (above, _, _), (below, _, _) = (
+        sep.sum_circle(image, x, y, radius, subpix=5) for image in (search, template)
+    )
+    good = (blocked == 0) & (above > 0) & (below > 0)
+    if good.sum() < 3:
+        raise UserError(
+            f"{where}: only {good.sum()} bright sources lie in both images, at least 3 are needed "
+            "to compare their fluxes; are they of the same field, and registered?"
+        )
+    # Bright ones say more: each counts as its signal does.
+    order = np.argsort(above[good] / below[good])
+    weight = np.sqrt(below[good])[order].cumsum()
+    middle = int(np.searchsorted(weight, 0.5 * weight[-1]))
+    return float((above[good] / below[good])[order][middle])
+
+
+__all__ = ["PSF_SIZE", "MeasuredPair", "measure_pair"]
