@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from rb.errors import UserError
 from rb.survey.pipeline.detection import Reference, find_reference
-from rb.survey.pipeline.measure import PSF_SIZE, STEP, find_stars, measure_image
+from rb.survey.pipeline.measure import STEP, find_stars, measure_image
 from rb.survey.settings import DetectionSettings, settings_from_config
 
 _BRIGHT = 30.0  # SNR of the template's sources that the flux ratio comes from
 _MOST = 400
+_APERTURE = 6.0  # px
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,14 @@ def measure_pair(
     flat = np.ascontiguousarray(clean[1] - first.back())
     sources = find_reference(flat, float(first.globalrms), settings)
     stars = find_stars(flat, ~masked, sources)
-    psf, noise, fwhm = [], [], []
+    psf, noise = [], []
     for number, image in enumerate(clean):
         sky, found = measure_image(image, masked, stars, sources)
         level = np.kron(sky.back(), np.ones((STEP, STEP), np.float32))
         clean[number] = image - level[: image.shape[0], : image.shape[1]]
         psf.append(found)
         noise.append(float(sky.globalrms))
-        square = float(np.square(found).sum())
-        fwhm.append(2.3548 / np.sqrt(4.0 * np.pi * square) if np.isfinite(square) else 5.0)
-    ratio = _flux_ratio(clean[0], clean[1], masked, sources, 2.0 * max(fwhm), where)
+    ratio = _flux_ratio(clean, psf, masked, sources, where)
     for image in clean:
         image[masked & ~(np.isfinite(search) & np.isfinite(template))] = 0.0
     return MeasuredPair(
@@ -120,20 +119,29 @@ def measure_pair(
 
 
 def _flux_ratio(
-    search: NDArray[np.float32],
-    template: NDArray[np.float32],
+    images: list[NDArray[np.float32]],
+    psf: list[NDArray[np.float64]],
     masked: NDArray[np.bool_],
     sources: Reference,
-    radius: float,
     where: str,
 ) -> float:
-    """Median of the ratios of aperture fluxes of bright sources, most of which do not vary."""
+    """Median of the ratios of aperture fluxes of bright sources, most of which do not vary.
+
+    Each image is convolved with the other's PSF before, so that apertures lose the same of both.
+    """
+    from scipy.signal import oaconvolve
+
+    if all(np.isfinite(one).all() for one in psf):
+        images = [
+            oaconvolve(image, other.astype(np.float32), mode="same").astype(np.float32)
+            for image, other in zip(images, reversed(psf), strict=True)
+        ]
     bright = np.flatnonzero(sources.flux > _BRIGHT * sources.flux_err)
     bright = bright[np.argsort(-sources.flux[bright], kind="stable")][:_MOST]
     x, y = sources.x[bright], sources.y[bright]
-    blocked, _, _ = sep.sum_circle(masked.astype(np.float32), x, y, radius, subpix=1)
+    blocked, _, _ = sep.sum_circle(masked.astype(np.float32), x, y, _APERTURE + 4.0, subpix=1)
     (above, _, _), (below, _, _) = (
-        sep.sum_circle(image, x, y, radius, subpix=5) for image in (search, template)
+        sep.sum_circle(np.ascontiguousarray(image), x, y, _APERTURE, subpix=5) for image in images
     )
     good = (blocked == 0) & (above > 0) & (below > 0)
     if good.sum() < 3:
@@ -146,6 +154,3 @@ def _flux_ratio(
     weight = np.sqrt(below[good])[order].cumsum()
     middle = int(np.searchsorted(weight, 0.5 * weight[-1]))
     return float((above[good] / below[good])[order][middle])
-
-
-__all__ = ["PSF_SIZE", "MeasuredPair", "measure_pair"]

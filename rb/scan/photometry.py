@@ -1,0 +1,158 @@
+"""Flux, error and position of what is new, from the pair itself.
+
+The scene at a place is the template, brought to the PSF of the search image, and a point source.
+The best linear estimate of the source's flux against white noise in both images is a pair of
+filters, one on each image (Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27, equations 12 to 16, give the
+same statistic as an image): with P_s, P_t the PSFs and s_s, s_t the noises, in Fourier space
+
+    K = conj(P_s P_t) / (s_s^2 |P_t|^2 + s_t^2 |P_s|^2),   flux = (K P_t S - K P_s T) / norm.
+
+No kernel is fitted and no difference image is made; like it, it needs both PSFs and good
+registration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rb.survey.pipeline.pair import MeasuredPair
+
+_SIZE = 64  # px along a side of the windows in Fourier space
+_HALF = 24  # px that the filters reach
+_LATTICE = 20
+_STEPS = 2  # px that a position may move
+
+
+@dataclass(frozen=True)
+class Photometry:
+    """Of n places.
+
+    Attributes
+    ----------
+    x, y : ndarray of shape (n,)
+        Where the flux is highest, px.
+    flux, flux_err : ndarray of shape (n,)
+        Of a point source in the search image above the template, units of the search image.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    flux_err: NDArray[np.float64]
+
+
+def measure(
+    pair: MeasuredPair, x: NDArray, y: NDArray, gain: float | None = None, fixed: bool = False
+) -> Photometry:
+    """Measure point sources near the pixels (x, y).
+
+    Parameters
+    ----------
+    pair : MeasuredPair
+        The images, with their PSFs.
+    x, y : ndarray of shape (n,)
+        Pixels.
+    gain : float, optional
+        Electrons per unit of flux, for the noise of the light itself; without it only the sky's.
+    fixed : bool
+        Whether the flux is to be that of the pixel itself.
+    """
+    filters = _filters(pair)
+    column, row = (np.rint(np.asarray(v)).astype(int) for v in (x, y))
+    flux, error = _apply(pair, filters, column, row, gain)
+    scatter = _excess(pair, filters, gain)
+    if fixed:
+        middle = flux[:, _STEPS, _STEPS]
+        return Photometry(column.astype(float), row.astype(float), middle, error * scatter)
+    dx, dy, peak = _summit(flux)
+    return Photometry(column + dx, row + dy, peak, error * scatter)
+
+
+def _filters(pair: MeasuredPair) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Filters of search and template, (2 _HALF + 1)^2, that give the flux of the middle pixel."""
+    size = pair.psf.shape[-1]
+    padded = np.zeros((2, _SIZE, _SIZE))
+    padded[:, :size, :size] = pair.psf
+    padded = np.roll(padded, (-(size // 2), -(size // 2)), (1, 2))
+    night, deep = np.fft.fft2(padded)
+    noise = np.square(pair.noise)
+    variance = noise[0] * np.abs(deep) ** 2 + noise[1] * np.abs(night) ** 2
+    # Where neither PSF passes anything, nothing is to be learned.
+    variance += 1e-4 * variance.max()
+    kernel = np.conj(night * deep) / variance
+    norm = float(np.mean(np.abs(night * deep) ** 2 / variance))
+    out = []
+    for other in (deep, night):
+        whole = np.fft.fftshift(np.fft.ifft2(kernel * other).real) / norm
+        middle = _SIZE // 2
+        cut = slice(middle - _HALF, middle + _HALF + 1)
+        # A correlation with the image: the filter is turned round.
+        out.append(whole[cut, cut][::-1, ::-1])
+    return out[0], out[1]
+
+
+def _apply(
+    pair: MeasuredPair,
+    filters: tuple[NDArray, NDArray],
+    column: NDArray[np.int64],
+    row: NDArray[np.int64],
+    gain: float | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fluxes (n, 5, 5) of the pixels round each place, and the error (n,) at the place."""
+    reach = _HALF + _STEPS
+    n = len(column)
+    width = 2 * _STEPS + 1
+    flux, variance = np.zeros((n, width, width)), np.zeros(n)
+    images = []
+    for image, noise in zip((pair.search, pair.template), pair.noise, strict=True):
+        images.append((np.pad(image, reach), noise**2))
+    for sign, (image, sky), weights in zip((1.0, -1.0), images, filters, strict=True):
+        for i in range(n):
+            cut = image[row[i] : row[i] + 2 * reach + 1, column[i] : column[i] + 2 * reach + 1]
+            windows = np.lib.stride_tricks.sliding_window_view(cut, weights.shape)
+            flux[i] += sign * np.einsum("abij,ij->ab", windows, weights)
+            light = np.maximum(windows[_STEPS, _STEPS], 0.0) / gain if gain else 0.0
+            variance[i] += float(np.sum(weights**2 * (sky + light)))
+    return flux, np.sqrt(variance)
+
+
+def _excess(pair: MeasuredPair, filters: tuple[NDArray, NDArray], gain: float | None) -> float:
+    """By how much fluxes of blank places scatter more than their errors say, at least 1."""
+    height, width = pair.search.shape
+    x, y = np.meshgrid(
+        np.linspace(_HALF, width - 1 - _HALF, _LATTICE).astype(int),
+        np.linspace(_HALF, height - 1 - _HALF, _LATTICE).astype(int),
+    )
+    free = ~pair.masked[y, x]
+    flux, error = _apply(pair, filters, x[free], y[free], gain)
+    pull = flux[:, _STEPS, _STEPS] / error
+    return max(1.0, 1.4826 * float(np.median(np.abs(pull - np.median(pull))))) if len(pull) else 1.0
+
+
+def _summit(flux: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
+    """Offset of the highest flux from the middle pixel, and that flux, by a parabola on each axis."""
+    n, width, _ = flux.shape
+    inner = flux[:, 1:-1, 1:-1].reshape(n, -1)
+    best = inner.argmax(1)
+    row, column = best // (width - 2) + 1, best % (width - 2) + 1
+    i = np.arange(n)
+    offsets, gained = [], np.zeros(n)
+    for before, after in (
+        (flux[i, row, column - 1], flux[i, row, column + 1]),
+        (flux[i, row - 1, column], flux[i, row + 1, column]),
+    ):
+        middle = flux[i, row, column]
+        bend = before + after - 2.0 * middle
+        with np.errstate(divide="ignore", invalid="ignore"):
+            move = np.where(bend < 0, 0.5 * (before - after) / bend, 0.0)
+        move = np.clip(move, -0.5, 0.5)
+        gained += 0.5 * (after - before) * move + 0.5 * bend * move**2
+        offsets.append(move)
+    return (
+        column - _STEPS + offsets[0],
+        row - _STEPS + offsets[1],
+        flux[i, row, column] + gained,
+    )
