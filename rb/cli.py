@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rb.commands import des, export, labels, reference, score, show, ui
+from rb.commands import des, export, labels, reference, scan, score, show, ui
 from rb.errors import UserError
 from rb.version import __version__
 
@@ -15,6 +15,7 @@ COMMANDS = (
     *ui.COMMANDS,
     *export.COMMANDS,
     *reference.COMMANDS,
+    *scan.COMMANDS,
     *score.COMMANDS,
     *des.COMMANDS,
     *labels.COMMANDS,

@@ -156,3 +156,25 @@ def _summit(flux: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
         row - _STEPS + offsets[1],
         flux[i, row, column] + gained,
     )
+
+
+def score_map(pair: MeasuredPair, gain: float | None = None) -> NDArray[np.float32]:
+    """SNR of a point source at every pixel: the statistic of Zackay et al. (2016), corrected for
+    the noise of the light itself, with measured PSFs.
+
+    Returns
+    -------
+    ndarray of shape (height, width)
+    """
+    from scipy.signal import oaconvolve
+
+    filters = _filters(pair)
+    flux, variance = np.zeros(pair.search.shape), np.zeros(pair.search.shape)
+    for sign, image, noise, weights in zip(
+        (1.0, -1.0), (pair.search, pair.template), pair.noise, filters, strict=True
+    ):
+        turned = weights[::-1, ::-1]
+        flux += sign * oaconvolve(image, turned, mode="same")
+        light = np.maximum(image, 0.0) / gain if gain else np.zeros_like(image)
+        variance += oaconvolve(light + noise**2, turned**2, mode="same")
+    return np.asarray(flux / np.sqrt(np.maximum(variance, 1e-30)), np.float32)

@@ -11,6 +11,8 @@ MAGZERO   zero point, magnitude of 1 ADU (measured)
 SEEING    FWHM of the PSF, arcsec
 SKYNOISE  noise of the blank sky, ADU per px
 NCOMBINE  number of exposures added
+GAIN      electrons per ADU
+SATURATE  level of saturated pixels, ADU
 BUNIT     ADU
 ========  =====================================================
 """
@@ -85,6 +87,9 @@ def write_frame(
         own["SEEING"] = (conditions.psf.fwhm * pointing.pixel_scale, "FWHM of the PSF, arcsec")
         own["SKYNOISE"] = (conditions.sky_noise, "noise of the blank sky, ADU per px")
         own["NCOMBINE"] = (conditions.exposures, "number of exposures added")
+        own["SATURATE"] = (conditions.saturation, "ADU, level of saturated pixels")
+        if conditions.shot_noise > 0:
+            own["GAIN"] = (1.0 / conditions.shot_noise, "electrons per ADU")
         units[name] = fits.HDUList([fits.PrimaryHDU(np.asarray(image, np.float32), own)])
     units["truth"] = fits.HDUList(
         [fits.PrimaryHDU(), _truth_table(observation.scene, recovered, pointing, number)]

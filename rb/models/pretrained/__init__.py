@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 PUBLISHED = ("dia", "nodia", "nodia_stamps", "dia_30px", "nodia_30px")
-"""Names of the networks in this folder."""
+"""Names of the networks in this folder that judge stamps."""
+
+SEARCHES = ("scan",)
+"""Names of those that search whole images."""
+
 _PREFIX = "published:"
 
 
@@ -21,12 +25,12 @@ def published_file(name: str | os.PathLike[str], in_full: bool = False) -> Path 
     Parameters
     ----------
     name : str
-        One of `PUBLISHED`, alone or after `published:`.
+        One of `PUBLISHED` or `SEARCHES`, alone or after `published:`.
     in_full : bool
         Whether it has to be written with `published:`.
     """
     words = os.fspath(name)
-    known = words.removeprefix(_PREFIX) in PUBLISHED
+    known = words.removeprefix(_PREFIX) in (*PUBLISHED, *SEARCHES)
     if not known or (in_full and not words.startswith(_PREFIX)):
         return None
     return Path(__file__).with_name(words.removeprefix(_PREFIX) + ".ckpt")

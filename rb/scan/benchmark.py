@@ -1,0 +1,163 @@
+"""One frame of known truth, searched in every way: with and without difference imaging."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rb.scan.photometry import measure, score_map
+from rb.scan.search import find_peaks, heat_map
+from rb.scan.task import MATCH_PX
+from rb.stamps.batch import Stamps
+from rb.stamps.layout import SIDE_COLUMNS
+from rb.stamps.resumable import Part
+from rb.survey.camera.observation import observe
+from rb.survey.frame import simulate_frame
+from rb.survey.pipeline.pair import measure_pair
+from rb.survey.settings import SurveySettings
+from rb.survey.tiles import true_events
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST = 150  # peaks a frame that are kept of each search
+_LEAST_SCORE = 3.0  # SNR
+_LEAST_LOGIT = -7.0
+IMAGING = "DIA"
+"""Name of the difference imaging by itself; its candidates are ranked by SNR."""
+
+PROPER = "matched filter"
+"""Name of the search of both images by the filters of `rb.scan.photometry` alone."""
+
+
+def search_frame(
+    settings: SurveySettings,
+    dense: Mapping[str, Any],
+    stamps: Mapping[str, Any],
+    number: int,
+) -> Part:
+    """Search one frame.
+
+    Parameters
+    ----------
+    settings : SurveySettings
+        The survey, its detection threshold as low as DIA's candidates are wanted.
+    dense : mapping of str to DenseNetwork
+        Searches without difference imaging.
+    stamps : mapping of str to Scorer
+        What judges DIA's candidates.
+    number : int
+        Frame number.
+
+    Returns
+    -------
+    Part
+        Rows: a row for each find of each search: `search`, `x`, `y`, `score`, `flux`,
+        `flux_err`, and `event`, the row of the matched event or -1. The note has `events`, the
+        columns of `true_events`, and CPU seconds by step in `cpu`.
+    """
+    import pandas as pd
+
+    observation = observe(settings, number)
+    clock = _Clock()
+    gain = 1.0 / max(observation.search.conditions.shot_noise, 1e-9)
+    pair = measure_pair(
+        observation.search.image, observation.template.image, observation.mask, settings.detection
+    )
+    clock.lap("measuring the pair")
+    events = true_events(observation, pair)
+    clock.lap("")
+    found = []
+    for name, network in dense.items():
+        logits = heat_map(network, pair)
+        x, y = find_peaks(logits, pair.masked, _LEAST_LOGIT)
+        clock.lap(name)
+        x, y = x[:_MOST], y[:_MOST]
+        sources = measure(pair, x, y, gain)
+        clock.lap(f"photometry of {name}")
+        found.append(_rows(name, sources.x, sources.y, logits[y, x], sources.flux, sources.flux_err))
+    scores = score_map(pair, gain)
+    x, y = find_peaks(scores, pair.masked, _LEAST_SCORE)
+    clock.lap(PROPER)
+    x, y = x[:_MOST], y[:_MOST]
+    none = np.full(len(x), np.nan)
+    found.append(_rows(PROPER, x, y, scores[y, x], none, none))
+    frame = simulate_frame(dataclasses.replace(settings, planes=("psf",)), number)
+    steps = ("psf_matching", "subtraction", "detection")
+    clock.seconds[IMAGING] = sum(frame.summary[f"cpu_{step}_s"] for step in steps)
+    rows = frame.catalogue
+    clock.lap("")
+    by_name = {IMAGING: rows["snr"]}
+    side = {name: rows[name] for name in SIDE_COLUMNS}
+    candidates = Stamps(frame.stamps.images, None, frame.stamps.psf, side)
+    for name, scorer in stamps.items():
+        # Scores near 1 are told apart by their logit.
+        p = scorer.p_real(candidates).astype(np.float64) if len(candidates) else np.zeros(0)
+        by_name[name] = np.log(np.maximum(p, 1e-12) / np.maximum(1 - p, 1e-12))
+        clock.lap(name)
+    for name, score in by_name.items():
+        found.append(_rows(name, rows["x"], rows["y"], score, rows["flux"], rows["flux_err"]))
+    table = pd.concat(found, ignore_index=True)
+    table["event"] = _matched(table, events)
+    conditions = {
+        "fwhm_search": observation.search.conditions.psf.fwhm,
+        "fwhm_template": observation.template.conditions.psf.fwhm,
+        "noise_ratio": pair.noise[1] / pair.noise[0],
+    }
+    note = {
+        "events": events.to_dict("list"),
+        "cpu": {k: v for k, v in clock.seconds.items() if k},
+        "conditions": conditions,
+    }
+    return Part({"number": np.array([number])}, table, note)
+
+
+class _Clock:
+    """CPU seconds of named steps, one after the other; the one without a name is not counted."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.process_time()
+
+    def lap(self, step: str) -> None:
+        now = time.process_time()
+        self.seconds[step] = now - self._start
+        self._start = now
+
+
+def _rows(
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    score: np.ndarray,
+    flux: np.ndarray,
+    flux_err: np.ndarray,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "search": name,
+            "x": np.asarray(x, float),
+            "y": np.asarray(y, float),
+            "score": np.asarray(score, float),
+            "flux": np.asarray(flux, float),
+            "flux_err": np.asarray(flux_err, float),
+        }
+    )
+
+
+def _matched(table: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
+    """Row of the nearest event within 2.5 px of each find, -1 for a false positive."""
+    if not len(events) or not len(table):
+        return np.full(len(table), -1)
+    distance = np.hypot(
+        table["x"].to_numpy()[:, None] - events["x"].to_numpy(),
+        table["y"].to_numpy()[:, None] - events["y"].to_numpy(),
+    )
+    nearest = distance.argmin(1)
+    return np.where(distance.min(1) <= MATCH_PX, nearest, -1)

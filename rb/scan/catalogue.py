@@ -1,0 +1,179 @@
+"""What a scan found, as a table and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rb.errors import UserError
+from rb.io.files import aside
+from rb.scan.images import ScanPair
+from rb.scan.photometry import measure
+from rb.scan.search import find_peaks, heat_map
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".parquet", ".csv", ".vot", ".fits")
+TAGS = {
+    "edge": "nearer to the border of the image than the PSF reaches",
+    "masked": "pixels within 5 px are unknown or saturated",
+}
+"""What the tags of a find mean."""
+
+UNITS = {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "host_sep_arcsec": "arcsec"}
+_EDGE, _NEAR = 12, 5  # px
+_HOST_ARCSEC = 5.0
+
+
+def find(
+    network: Any,
+    scan: ScanPair,
+    threshold: float,
+    tile: int = 1024,
+    told: Callable[[float], None] | None = None,
+) -> pd.DataFrame:
+    """Look for what is new in a pair.
+
+    Parameters
+    ----------
+    network : DenseNetwork
+        In evaluation mode.
+    scan : ScanPair
+        The images.
+    threshold : float
+        Least `p_real`.
+    tile : int
+        px along a side of what is looked at at once.
+    told : callable, optional
+        Called with the share that is done.
+
+    Returns
+    -------
+    DataFrame
+        A row a find, the surest first: `x`, `y` (px, pixel centres from 0), `ra`, `dec` (deg),
+        `p_real`, `flux`, `flux_err` (of the search image's unit), `snr`, `mag`, `mag_err`,
+        `host_sep_arcsec` (to the nearest source of the template within 5 arcsec), `tags`. What
+        cannot be said, without WCS or zero point, is NaN.
+    """
+    import pandas as pd
+
+    pair = scan.pair
+    logits = heat_map(network, pair, tile, told)
+    column, row = find_peaks(logits, pair.masked, float(np.log(threshold / (1.0 - threshold))))
+    if not len(column):
+        found = measure(pair, np.zeros(0), np.zeros(0), scan.gain)
+    else:
+        found = measure(pair, column, row, scan.gain)
+    ra, dec = _sky(scan.wcs, found.x, found.y)
+    snr = found.flux / found.flux_err
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mag = np.where(found.flux > 0, -2.5 * np.log10(found.flux), np.nan)
+        mag = mag + (np.nan if scan.zero_point is None else scan.zero_point)
+    table = {
+        "x": found.x,
+        "y": found.y,
+        "ra": ra,
+        "dec": dec,
+        "p_real": 1.0 / (1.0 + np.exp(-logits[row, column].astype(float))),
+        "flux": found.flux,
+        "flux_err": found.flux_err,
+        "snr": snr,
+        "mag": mag,
+        "mag_err": np.where(np.isfinite(mag), 1.0857 / np.abs(snr), np.nan),
+        "host_sep_arcsec": _host_separation(scan, found.x, found.y),
+        "tags": _tags(scan, column, row),
+    }
+    return pd.DataFrame(table)
+
+
+def _sky(wcs: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if wcs is None or not len(x):
+        return np.full(len(x), np.nan), np.full(len(x), np.nan)
+    sky = wcs.pixel_to_world(x, y).icrs
+    return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
+
+
+def _host_separation(scan: ScanPair, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    from scipy.spatial import KDTree
+
+    sources = scan.pair.sources
+    if not len(sources.x) or not len(x) or scan.scale is None:
+        return np.full(len(x), np.nan)
+    distance, _ = KDTree(np.stack([sources.x, sources.y], 1)).query(np.stack([x, y], 1))
+    separation = distance * scan.scale
+    return np.where(separation <= _HOST_ARCSEC, separation, np.nan)
+
+
+def _tags(scan: ScanPair, column: np.ndarray, row: np.ndarray) -> list[str]:
+    height, width = scan.pair.search.shape
+    padded = np.pad(scan.pair.masked, _NEAR)
+    tags = []
+    for x, y in zip(column, row, strict=True):
+        said = []
+        if min(x, y, width - 1 - x, height - 1 - y) < _EDGE:
+            said.append("edge")
+        if padded[y : y + 2 * _NEAR + 1, x : x + 2 * _NEAR + 1].any():
+            said.append("masked")
+        tags.append(" ".join(said))
+    return tags
+
+
+def check_catalogue(path: Path) -> None:
+    """Refuse a name that says no format, or a place that cannot be written to."""
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: give the catalogue one of the endings {', '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.absolute().parent}")
+
+
+def write_catalogue(table: pd.DataFrame, path: Path, about: dict[str, str], unit: str) -> None:
+    """Write a catalogue in the format of its ending; it appears when it is whole.
+
+    Parameters
+    ----------
+    table : DataFrame
+        See `find`.
+    path : Path
+        Ending with one of `SUFFIXES`.
+    about : dict of str
+        How it came about, kept in formats that have a place for it.
+    unit : str
+        Of the fluxes.
+    """
+    with aside(path) as temporary:
+        if path.suffix == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            content = pa.Table.from_pandas(table, preserve_index=False)
+            content = content.replace_schema_metadata((content.schema.metadata or {}) | about)
+            pq.write_table(content, temporary)
+        elif path.suffix == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            from astropy.table import Table
+
+            content = Table.from_pandas(table)
+            for name in content.colnames:
+                content[name].unit = UNITS.get(name) or (
+                    unit or None if name.startswith("flux") else None
+                )
+            content.meta.update({key[:8].upper(): value for key, value in about.items()})
+            form = "votable" if path.suffix == ".vot" else "fits"
+            content.write(temporary, format=form, overwrite=True)
+
+
+def write_regions(table: pd.DataFrame, path: Path) -> None:
+    """Circles round the finds for DS9 and Aladin: on the sky where that is known, else in px."""
+    sky = bool(len(table)) and bool(np.isfinite(table["ra"]).all())
+    lines = ["# Region file format: DS9 version 4.1", "icrs" if sky else "image"]
+    for row in table.itertuples():
+        # FITS counts pixels from 1.
+        where = f'{row.ra:.7f},{row.dec:.7f},2"' if sky else f"{row.x + 1:.2f},{row.y + 1:.2f},8"
+        lines.append(f"circle({where}) # text={{{row.p_real:.2f}}}")
+    with aside(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
