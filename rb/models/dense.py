@@ -70,6 +70,9 @@ class DenseNetwork(nn.Module):
             nn.init.constant_(block.weight, 0.5)
         # Hardly a pixel has something new: without this the first steps go into learning that.
         nn.init.constant_(self.last.bias, -5.0)
+        # Logits of peaks to those of probabilities, see `rb.scan.calibration`; found after training.
+        self.register_buffer("slope", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(()))
         self.reach = _FOLD * (1 + sum(dilations)) + 1
         """Pixels on each side that an answer depends on, beside half a PSF."""
 
@@ -81,7 +84,8 @@ class DenseNetwork(nn.Module):
         out = self.first(folded) + self.conditions(scalars)[:, :, None, None]
         for block, norm in zip(self.blocks, self.norms, strict=True):
             out = out + F.relu(norm(block(F.relu(out))))
-        return F.pixel_shuffle(self.last(F.relu(out)), _FOLD)[:, 0]
+        logits = F.pixel_shuffle(self.last(F.relu(out)), _FOLD)[:, 0]
+        return logits if self.training else self.slope * logits + self.offset
 
     def planes(self, x: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         """What the convolutions see: planes (n, 2 or 3, S, S') and scalars (n, 3)."""

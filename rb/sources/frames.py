@@ -35,7 +35,7 @@ SETTINGS: dict[str, Rule] = {
     "tile": Whole(64, 2048),
     "processes": OrNull(Whole(1)),
 }
-_DEFAULTS = {"frames": 320, "tile": 320, "processes": None}
+_DEFAULTS = {"frames": 300, "tile": 320, "processes": None}
 _OTHERS = ("name", "cache", "candidates", "keep_frames", *SETTINGS)
 TILES_PER_FRAME = 10000
 """Numbers of tiles that the identifiers of a frame leave room for."""

@@ -32,8 +32,6 @@ from rb.tracking import Tracking
 SETTINGS: dict[str, Rule] = {
     "frames": Whole(2, 100000),
     "seed": Whole(0),
-    "threshold": Number(0.1, 1e6),
-    "snr_min": Number(0),
     "rates": Items(Number(above=0), least=1),
     "draws": Whole(10, 100000),
     "bar": Text("a model that judges stamps"),
@@ -68,7 +66,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
     tables = _Tables(parts, study)
     names = [*dense, study["bar"], *(n for n in stamps if n != study["bar"]), IMAGING, PROPER]
     result = tables.by_rate(names)
-    console.print(frame_table(result, f"completeness, true SNR >= {TOLD_SNR:g}"))
+    console.print(frame_table(_named(result), f"completeness, true SNR >= {TOLD_SNR:g}"))
     flux = tables.photometry([*dense, IMAGING])
     console.print(frame_table(flux, "photometry of what was found"))
     about = (
@@ -76,8 +74,8 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
         f"{len(tables.told)} supernovae of true SNR {TOLD_SNR:g} and more on unmasked pixels, "
         f"{tables.area:.2f} square degrees. A false positive is a find more than 2.5 px from "
         f"everything that was put in. Intervals: bootstrap over frames, {study['draws']} draws. "
-        f"'{IMAGING}' is difference imaging with a threshold of {study['threshold']:g}, ranked by "
-        f"SNR; networks of stamps judge its candidates."
+        f"'{IMAGING}' is difference imaging with the settings study.detection, ranked by SNR; "
+        f"networks of stamps judge its candidates."
     )
     found = [
         Section(
@@ -93,12 +91,12 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
                 )
             ],
             {
-                "completeness": result,
-                "minus the bar, paired": tables.against(names, study["bar"]),
-                "at one false positive a frame, by true SNR": tables.by_snr(names, 1.0),
-                "at one false positive a frame, by host": tables.by_host(names, 1.0),
-                "found among the k surest of a frame, k the number that is there": tables.rank(
-                    names
+                "completeness": _named(result),
+                "minus the bar, paired": _named(tables.against(names, study["bar"])),
+                "at one false positive a frame, by true SNR": _named(tables.by_snr(names, 1.0)),
+                "at one false positive a frame, by host": _named(tables.by_host(names, 1.0)),
+                "found among the k surest of a frame, k the number that is there": _named(
+                    tables.rank(names)
                 ),
             },
         ),
@@ -150,10 +148,7 @@ def _survey(config: dict[str, Any], study: dict[str, Any]) -> SurveySettings:
     given = config["data"] if config["data"].get("name") in ("simulated", "frames") else {}
     groups = ("scene", "events", "exposure", "artefacts", "subtraction", "detection")
     values = {key: dict(given[key]) for key in groups if key in given}
-    values["detection"] = values.get("detection", {}) | {
-        "threshold": study["threshold"],
-        "snr_min": study["snr_min"],
-    }
+    values["detection"] = values.get("detection", {}) | config["study"]["detection"]
     return settings_from_config(values | {"seed": study["seed"]})
 
 
@@ -183,6 +178,10 @@ def _search(
     finally:
         torch.set_num_threads(threads)
     return found
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    return table.reset_index(names="search")
 
 
 class _Tables:
@@ -378,7 +377,7 @@ class _Tables:
         median = self.cpu.median()
         return pd.DataFrame(
             {"a frame": median, "a megapixel": median / (self.pixels / 1e6)}
-        ).round(3)
+        ).round(3).reset_index(names="step")
 
 
 def _spread(values: pd.Series) -> float:

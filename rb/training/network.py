@@ -216,6 +216,10 @@ def _record(job: TrainingJob, save_points: SavePoints, checkpoint: Path) -> floa
     save_points.send()
     history = pd.DataFrame(save_points.history)
     model = load_file(checkpoint)
+    if _is_dense(job):
+        from rb.scan.calibration import calibrate_checkpoint
+
+        calibrate_checkpoint(checkpoint, model.network, job.stamp_set, rows, job.inputs)
     top = history.loc[history["val/acc"].idxmax()]
     run.log_metrics(
         {
