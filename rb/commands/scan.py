@@ -77,9 +77,7 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 def _jobs(arguments: argparse.Namespace) -> list[tuple[str, str, Path]]:
     """Search image, template and catalogue of each pair that is still to be scanned."""
-    search, template, out = (
-        Path(p) for p in (arguments.search, arguments.template, arguments.out)
-    )
+    search, template, out = (Path(p) for p in (arguments.search, arguments.template, arguments.out))
     if not search.is_dir():
         if out.exists() and not arguments.overwrite:
             raise UserError(f"{out}: exists already; choose another name or --overwrite")
@@ -139,9 +137,7 @@ def _one(
     from rb.scan.images import read_pair
     from rb.version import __version__
 
-    scan = read_pair(
-        search, template, arguments.saturation, arguments.zero_point, arguments.gain
-    )
+    scan = read_pair(search, template, arguments.saturation, arguments.zero_point, arguments.gain)
     with bar(not arguments.quiet, "scanning", 1.0, "image") as step:
         table = find(network, scan, threshold, arguments.tile, step.at)
     about = {

@@ -28,7 +28,7 @@ def finds_figure(search: np.ndarray, template: np.ndarray, x: np.ndarray, y: np.
     """
     shown = min(len(x), _SHOWN)
     figure = Figure(figsize=(13, 6.8), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.0, 1.05))
+    left, right = list(figure.subfigures(1, 2, width_ratios=(1.0, 1.05)))  # type: ignore[arg-type]
     axes = left.subplots()
     # A whole focal plane has more pixels than a picture.
     step = max(1, -(-max(search.shape) // 1600))

@@ -64,13 +64,17 @@ class DenseNetwork(nn.Module):
         self.blocks = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in dilations
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in dilations)
+        norms = [nn.BatchNorm2d(width) for _ in dilations]
+        self.norms = nn.ModuleList(norms)
         self.last = nn.Conv2d(width, _FOLD**2, 1)
-        for block in self.norms:
-            nn.init.constant_(block.weight, 0.5)
+        for norm in norms:
+            nn.init.constant_(norm.weight, 0.5)
         # Hardly a pixel has something new: without this the first steps go into learning that.
+        assert self.last.bias is not None
         nn.init.constant_(self.last.bias, -5.0)
-        # Logits of peaks to those of probabilities, see `rb.scan.calibration`; found after training.
+        # Of probabilities, see `rb.scan.calibration`; found after training.
+        self.slope: Tensor
+        self.offset: Tensor
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("offset", torch.zeros(()))
         self.reach = _FOLD * (1 + sum(dilations)) + 1

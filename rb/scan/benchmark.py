@@ -79,7 +79,9 @@ def search_frame(
         x, y = x[:_MOST], y[:_MOST]
         sources = measure(pair, x, y, gain)
         clock.lap(f"photometry of {name}")
-        found.append(_rows(name, sources.x, sources.y, logits[y, x], sources.flux, sources.flux_err))
+        found.append(
+            _rows(name, sources.x, sources.y, logits[y, x], sources.flux, sources.flux_err)
+        )
     scores = score_map(pair, gain)
     x, y = find_peaks(scores, pair.masked, _LEAST_SCORE)
     clock.lap(PROPER)

@@ -53,7 +53,7 @@ class Image:
 
     @property
     def scale(self) -> float | None:
-        """arcsec per px."""
+        """Arcsec per px."""
         if self.wcs is None:
             return None
         from astropy.wcs.utils import proj_plane_pixel_scales

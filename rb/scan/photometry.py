@@ -133,7 +133,7 @@ def _excess(pair: MeasuredPair, filters: tuple[NDArray, NDArray], gain: float | 
 
 
 def _summit(flux: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
-    """Offset of the highest flux from the middle pixel, and that flux, by a parabola on each axis."""
+    """Offset of the highest flux from the middle, and that flux, by a parabola on each axis."""
     n, width, _ = flux.shape
     inner = flux[:, 1:-1, 1:-1].reshape(n, -1)
     best = inner.argmax(1)
@@ -159,8 +159,9 @@ def _summit(flux: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def score_map(pair: MeasuredPair, gain: float | None = None) -> NDArray[np.float32]:
-    """SNR of a point source at every pixel: the statistic of Zackay et al. (2016), corrected for
-    the noise of the light itself, with measured PSFs.
+    """SNR of a point source at every pixel, with measured PSFs.
+
+    The corrected statistic of Zackay et al. (2016): it knows the noise of the light itself.
 
     Returns
     -------

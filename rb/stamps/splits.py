@@ -135,7 +135,8 @@ def make_split(
         there = len(np.unique(labels[rows]))
         if (name == "train" or wanted[name] > 0) and there < (2 if classes else 1):
             raise UserError(
-                f"split.{name} would hold {len(rows)} candidates of {there} class(es); make it larger or use more data"
+                f"split.{name} would hold {len(rows)} candidates of {there} class(es); "
+                "make it larger or use more data"
             )
     return Split(
         # Within a subset the order is random again: fields must not come one after the other.

@@ -52,9 +52,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
     UserError
         If no run is found, or none searches images.
     """
-    study = check(
-        {key: config["study"][key] for key in SETTINGS}, SETTINGS, "study"
-    )
+    study = check({key: config["study"][key] for key in SETTINGS}, SETTINGS, "study")
     dense, stamps, digests = _models(config, tracking)
     if study["bar"] not in stamps:
         raise UserError(
@@ -375,9 +373,11 @@ class _Tables:
     def cost(self) -> pd.DataFrame:
         """Median CPU seconds of each step for a frame and for a megapixel."""
         median = self.cpu.median()
-        return pd.DataFrame(
-            {"a frame": median, "a megapixel": median / (self.pixels / 1e6)}
-        ).round(3).reset_index(names="step")
+        return (
+            pd.DataFrame({"a frame": median, "a megapixel": median / (self.pixels / 1e6)})
+            .round(3)
+            .reset_index(names="step")
+        )
 
 
 def _spread(values: pd.Series) -> float:

@@ -60,9 +60,7 @@ def obtain(make: Make, number: int, folder: Path, usable: Callable[[int], bool] 
     return part
 
 
-def _make_part(
-    make: Make, number: int, folder: Path, usable: Callable[[int], bool] | None
-) -> None:
+def _make_part(make: Make, number: int, folder: Path, usable: Callable[[int], bool] | None) -> None:
     obtain(make, number, folder, usable)
 
 

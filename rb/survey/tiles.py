@@ -43,9 +43,7 @@ def frame_tiles(settings: SurveySettings, tile: int, number: int) -> Part:
     observation = observe(settings, number)
     search, template = observation.search.image, observation.template.image
     pair = measure_pair(search, template, observation.mask, settings.detection)
-    side = {
-        f"sky_noise_{image}": noise for image, noise in zip(IMAGES, pair.noise, strict=True)
-    }
+    side = {f"sky_noise_{image}": noise for image, noise in zip(IMAGES, pair.noise, strict=True)}
     truth = true_events(observation, pair)
     starts = range(0, settings.scene.frame_size, tile)
     stamps, rows, events = [], [], []
@@ -66,9 +64,7 @@ def frame_tiles(settings: SurveySettings, tile: int, number: int) -> Part:
         )
         column, row = truth["x"].round() - left, truth["y"].round() - top
         inside = (column >= 0) & (column < tile) & (row >= 0) & (row < tile)
-        events.append(
-            truth[inside].assign(id=identity, x=truth["x"] - left, y=truth["y"] - top)
-        )
+        events.append(truth[inside].assign(id=identity, x=truth["x"] - left, y=truth["y"] - top))
     note = pd.concat(events).to_dict("list")
     psf = np.broadcast_to(pair.psf, (len(stamps), *pair.psf.shape))
     arrays = {"stamps": np.stack(stamps), "psf": np.ascontiguousarray(psf)}
@@ -98,9 +94,7 @@ def true_events(observation: Observation, pair: MeasuredPair) -> pd.DataFrame:
     inside = (x > reach) & (x < width - 1 - reach) & (y > reach) & (y < height - 1 - reach)
     error = np.full(len(x), np.inf)
     blank = np.zeros_like(observation.mask)
-    _, error[inside] = psf_flux(
-        pair.search, variance, blank, x[inside], y[inside], fwhm, reach
-    )
+    _, error[inside] = psf_flux(pair.search, variance, blank, x[inside], y[inside], fwhm, reach)
     column = np.clip(x.round().astype(int), 0, width - 1)
     row = np.clip(y.round().astype(int), 0, height - 1)
     host, hosted = np.maximum(events.host, 0), events.host >= 0
