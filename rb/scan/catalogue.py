@@ -64,10 +64,7 @@ def find(
     pair = scan.pair
     logits = heat_map(network, pair, tile, told)
     column, row = find_peaks(logits, pair.masked, float(np.log(threshold / (1.0 - threshold))))
-    if not len(column):
-        found = measure(pair, np.zeros(0), np.zeros(0), scan.gain)
-    else:
-        found = measure(pair, column, row, scan.gain)
+    found = measure(pair, column, row, scan.gain)
     ra, dec = _sky(scan.wcs, found.x, found.y)
     snr = found.flux / found.flux_err
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -158,13 +155,22 @@ def write_catalogue(table: pd.DataFrame, path: Path, about: dict[str, str], unit
             from astropy.table import Table
 
             content = Table.from_pandas(table)
+            flux = _known_unit(unit)
             for name in content.colnames:
-                content[name].unit = UNITS.get(name) or (
-                    unit or None if name.startswith("flux") else None
-                )
+                content[name].unit = flux if name.startswith("flux") else UNITS.get(name)
             content.meta.update({key[:8].upper(): value for key, value in about.items()})
             form = "votable" if path.suffix == ".vot" else "fits"
             content.write(temporary, format=form, overwrite=True)
+
+
+def _known_unit(text: str) -> Any:
+    """The unit that a header names, if astropy knows it; many write ADU for the standard's adu."""
+    from astropy.units import Unit
+
+    try:
+        return Unit("adu" if text.upper() == "ADU" else text, format="fits") if text else None
+    except ValueError:
+        return None
 
 
 def write_regions(table: pd.DataFrame, path: Path) -> None:

@@ -135,7 +135,7 @@ def _excess(pair: MeasuredPair, filters: tuple[NDArray, NDArray], gain: float | 
 def _summit(flux: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
     """Offset of the highest flux from the middle, and that flux, by a parabola on each axis."""
     n, width, _ = flux.shape
-    inner = flux[:, 1:-1, 1:-1].reshape(n, -1)
+    inner = flux[:, 1:-1, 1:-1].reshape(n, (width - 2) ** 2)
     best = inner.argmax(1)
     row, column = best // (width - 2) + 1, best % (width - 2) + 1
     i = np.arange(n)
