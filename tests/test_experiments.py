@@ -23,7 +23,7 @@ TABLE_10 = [
     (15, 5, 3, 100), (15, 5, 3, 200), (15, 5, 5, 100), (15, 5, 5, 200),
 ]  # fmt: skip
 EXPERIMENTS = sorted(f.stem for f in (REPOSITORY / "conf/experiment").glob("*.yaml"))
-SWEPT = [name for name in EXPERIMENTS if name not in ("demo", "nodia")]  # the paper's
+SWEPT = [name for name in EXPERIMENTS if name not in ("demo", "nodia", "scan")]  # the paper's
 
 
 def composed(*overrides: str, with_hydra: bool = False):

@@ -16,6 +16,7 @@ from rb.errors import UserError
 from rb.evaluation.choose import ChosenModel, select
 from rb.evaluation.results import RunResult
 from rb.metrics.timing import BATCH_SIZES
+from rb.models.contract import check_judges
 from rb.scoring.load import engine_of
 from rb.sources import open_stamps
 from rb.stamps import StampSet
@@ -52,6 +53,8 @@ def score_runs(config: Mapping[str, Any], tracking: Tracking, console: Console) 
         Where progress goes.
     """
     chosen = select(tracking, config["runs"], Path(config["paths"]["cache"]))
+    for one in chosen:
+        check_judges(one.model)
     other = open_stamps(config["data"]) if config["data"]["name"] else None
     opened: dict[str, StampSet] = {}
     return [score_run(c, other, opened, config, console) for c in chosen]

@@ -14,7 +14,7 @@ from rb.errors import UserError
 from rb.io.checksums import is_whole_archive
 from rb.metrics.timing import time_prediction
 from rb.models.build import build_network
-from rb.models.contract import Provenance, checked_threshold
+from rb.models.contract import Provenance, check_judges, checked_threshold
 from rb.models.files import PACKAGE_FORMAT
 from rb.stamps import StampSet
 from rb.stamps.batch import Stamps
@@ -58,6 +58,7 @@ class NetworkScorer:
         UserError
             If the stamps have another shape, or lack what the network takes beside them.
         """
+        check_judges(self)
         out = np.empty(len(stamps), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(stamps), batch_size):

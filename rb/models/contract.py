@@ -55,6 +55,15 @@ def sees_stamps(inputs: Inputs) -> TypeGuard[InputSpec]:
     return inputs.kind in IMAGE_KINDS
 
 
+def check_judges(scorer: Any) -> None:
+    """Raise UserError if a model searches whole images instead of judging stamps."""
+    if getattr(scorer.network, "searches", False):
+        raise UserError(
+            f"{scorer.provenance.name} searches whole images and does not judge stamps; use it "
+            "with `rb scan` and `evaluate.py study=scan`"
+        )
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What a model learned from.

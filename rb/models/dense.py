@@ -41,6 +41,9 @@ class DenseNetwork(nn.Module):
         Of the residual 3x3 convolutions, at half the resolution.
     """
 
+    searches = True
+    """It judges no stamps, see `rb.models.contract.check_judges`."""
+
     def __init__(
         self,
         input_shape: Sequence[int],

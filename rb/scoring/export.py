@@ -19,7 +19,7 @@ import torch
 from rb.errors import UserError
 from rb.io.files import write_whole
 from rb.models.checkpoint import NetworkScorer
-from rb.models.contract import Scorer
+from rb.models.contract import Scorer, check_judges
 from rb.scoring.exported import FORMAT, METADATA, ExportedScorer, fed, open_exported, signed
 from rb.scoring.graph import ScoringGraph, embed_of
 from rb.scoring.trial import trial_stamps
@@ -50,6 +50,7 @@ def export(scorer: Scorer, target: Path, stamps: Stamps | None = None) -> dict[s
     UserError
         If the model cannot be exported, or file and network differ. Nothing is written then.
     """
+    check_judges(scorer)
     if scorer.network is None:
         raise UserError(
             f"{scorer.provenance.name} works on {scorer.inputs.kind} and has no network inside, or "

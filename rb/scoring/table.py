@@ -14,7 +14,7 @@ import numpy as np
 
 from rb.errors import UserError
 from rb.io.workers import in_threads
-from rb.models.contract import Inputs, Scorer
+from rb.models.contract import Inputs, Scorer, check_judges
 from rb.scoring.load import weights_digest_of
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import CHANNELS
@@ -104,6 +104,7 @@ class ScoreTable:
     reference: Reference | None = None
 
     def __post_init__(self) -> None:
+        check_judges(self.scorer)
         if self.reference is None:
             return
         known = self.reference.about.get("weights_digest")

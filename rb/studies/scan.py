@@ -65,6 +65,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
     names = [*dense, study["bar"], *(n for n in stamps if n != study["bar"]), IMAGING, PROPER]
     result = tables.by_rate(names)
     console.print(frame_table(_named(result), f"completeness, true SNR >= {TOLD_SNR:g}"))
+    thresholds = dict.fromkeys(dense, 0.5)
     flux = tables.photometry([*dense, IMAGING])
     console.print(frame_table(flux, "photometry of what was found"))
     about = (
@@ -96,6 +97,19 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
                 "found among the k surest of a frame, k the number that is there": _named(
                     tables.rank(names)
                 ),
+            },
+        ),
+        Section(
+            "operating",
+            "Operating points",
+            [
+                "Rubin asks a classifier for a completeness of 0.9 and a purity of 0.95 at a "
+                "signal-to-noise ratio of 6 (DMTN-337)."
+            ],
+            [],
+            {
+                "SNR of 6 and more": _named(tables.purity(names)),
+                "at the model's own threshold": _named(tables.at_threshold(thresholds)),
             },
         ),
         Section(
@@ -312,6 +326,45 @@ class _Tables:
                 hit += int(told["event"].isin(top["event"]).sum())
                 total += k
             rows[name] = {"recall at rank k": hit / total if total else np.nan}
+        return pd.DataFrame(rows).T.round(3)
+
+    def purity(self, names: list[str], least: float = 0.95, snr: float = 6.0) -> pd.DataFrame:
+        """Completeness, true SNR of `snr` and more, where `least` of the finds are real.
+
+        Finds are those with a measured SNR of `snr` and more; searches that measure none are left
+        out.
+        """
+        bright = self.told["snr"].to_numpy() >= snr
+        rows = {}
+        for name in names:
+            mine = self.finds[self.finds["search"] == name]
+            mine = mine[mine["flux"] / mine["flux_err"] >= snr].sort_values(
+                "score", ascending=False
+            )
+            if not len(mine):
+                continue
+            pure = (mine["event"] >= 0).cumsum() / np.arange(1, len(mine) + 1)
+            enough = np.flatnonzero(pure.to_numpy() >= least)
+            limit = mine["score"].iloc[enough[-1]] if len(enough) else np.inf
+            rows[name] = {
+                f"completeness at purity {least:g}": (self._of(name)[0][bright] >= limit).mean(),
+                "finds": int(enough[-1]) + 1 if len(enough) else 0,
+            }
+        return pd.DataFrame(rows).T.round(3)
+
+    def at_threshold(self, thresholds: dict[str, float]) -> pd.DataFrame:
+        """Searches at the probability from which on they call something real."""
+        rows = {}
+        for name, p in thresholds.items():
+            found, false = self._of(name)
+            limit = np.log(p / (1 - p))
+            n = int((false["score"] >= limit).sum())
+            rows[name] = {
+                "p_real": p,
+                "completeness": (found >= limit).mean(),
+                "false positives a frame": n / len(self.frames),
+                "a square degree": n / self.area,
+            }
         return pd.DataFrame(rows).T.round(3)
 
     def pulls(self, names: list[str]) -> dict[str, pd.DataFrame]:

@@ -240,7 +240,7 @@ def _record(job: TrainingJob, save_points: SavePoints, checkpoint: Path) -> floa
         # Of the best epoch on the validation set; the test set stays shut.
         labels, p_real = job.stamp_set.labels[rows], model.score(job.stamp_set, rows)
         log_classification(run, "val", name, labels, p_real, model.threshold)
-    run.log_model(checkpoint)
+        run.log_model(checkpoint)
     job.console.print(
         f"{name}: best val/acc {top['val/acc']:.4f} in epoch {int(top['epoch']) + 1} of "
         f"{len(history)}, {save_points.spent['wall_s']:.0f} s"
