@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,18 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
         If no run is found, or none searches images.
     """
     study = check({key: config["study"][key] for key in SETTINGS}, SETTINGS, "study")
-    dense, stamps, digests = _models(config, tracking)
+    dense, stamps, digests = models_of(config["runs"], tracking)
     if study["bar"] not in stamps:
         raise UserError(
             f"study.bar is '{study['bar']}', which is not among the runs that judge stamps "
             f"({', '.join(stamps) or 'there is none'}); add it to runs"
         )
-    settings = _survey(config, study)
-    parts = _search(config, settings, study["frames"], dense, stamps, digests)
-    tables = _Tables(parts, study)
+    simulated = config["data"].get("name") in ("simulated", "frames")
+    given = config["data"] if simulated else {}
+    settings = survey_of(given, study | {"detection": config["study"]["detection"]})
+    cache = Path(config["paths"]["cache"])
+    parts = search_frames(cache, settings, study["frames"], dense, stamps, digests)
+    tables = SearchTables(parts, study, settings)
     names = [*dense, study["bar"], *(n for n in stamps if n != study["bar"]), IMAGING, PROPER]
     result = tables.by_rate(names)
     console.print(frame_table(_named(result), f"completeness, true SNR >= {TOLD_SNR:g}"))
@@ -93,6 +97,10 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
                 "completeness": _named(result),
                 "minus the bar, paired": _named(tables.against(names, study["bar"])),
                 "at one false positive a frame, by true SNR": _named(tables.by_snr(names, 1.0)),
+                "at one false positive a frame, by magnitude": _named(
+                    tables.by_magnitude(names, 1.0)
+                ),
+                "at one false positive a frame, by seeing": _named(tables.by_seeing(names, 1.0)),
                 "at one false positive a frame, by host": _named(tables.by_host(names, 1.0)),
                 "found among the k surest of a frame, k the number that is there": _named(
                     tables.rank(names)
@@ -131,13 +139,20 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
     return Report(found, value=value)
 
 
-def _models(
-    config: dict[str, Any], tracking: Tracking
+def models_of(
+    runs: Any, tracking: Tracking
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """What `runs` names: networks that search, what judges stamps, and digests of all weights.
+
+    Raises
+    ------
+    UserError
+        If none of them searches images.
+    """
     dense: dict[str, Any] = {}
     stamps: dict[str, Any] = {}
     digests: dict[str, str] = {}
-    for chosen in select(tracking, config["runs"]):
+    for chosen in select(tracking, runs):
         name, number = chosen.name, 2
         while name in digests:
             name, number = f"{chosen.name} {number}", number + 1
@@ -156,16 +171,16 @@ def _models(
     return dense, stamps, digests
 
 
-def _survey(config: dict[str, Any], study: dict[str, Any]) -> SurveySettings:
-    given = config["data"] if config["data"].get("name") in ("simulated", "frames") else {}
+def survey_of(given: dict[str, Any], study: dict[str, Any]) -> SurveySettings:
+    """The survey that is searched: `given` groups of settings, the study's seed and detection."""
     groups = ("scene", "events", "exposure", "artefacts", "subtraction", "detection")
     values = {key: dict(given[key]) for key in groups if key in given}
-    values["detection"] = values.get("detection", {}) | config["study"]["detection"]
+    values["detection"] = values.get("detection", {}) | study["detection"]
     return settings_from_config(values | {"seed": study["seed"]})
 
 
-def _search(
-    config: dict[str, Any],
+def search_frames(
+    cache: Path,
     settings: SurveySettings,
     n_frames: int,
     dense: dict[str, Any],
@@ -174,7 +189,7 @@ def _search(
 ) -> list[Part]:
     """Search all frames; what was searched before by the same models is read."""
     key = hashlib.sha256(json.dumps([settings.digest(), digests]).encode()).hexdigest()[:16]
-    kept = Parts(Path(config["paths"]["cache"]) / f"scan-study-{key}")
+    kept = Parts(cache / f"scan-study-{key}")
     found = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -196,10 +211,10 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(names="search")
 
 
-class _Tables:
+class SearchTables:
     """What came of the searches, as tables."""
 
-    def __init__(self, parts: list[Part], study: dict[str, Any]) -> None:
+    def __init__(self, parts: list[Part], study: dict[str, Any], settings: SurveySettings) -> None:
         self.study = study
         self.frames = np.arange(len(parts))
         self.finds = pd.concat(
@@ -210,11 +225,13 @@ class _Tables:
             for i, p in enumerate(parts)
         ]
         self.events = pd.concat(events, ignore_index=True)
+        conditions = pd.DataFrame([p.note["conditions"] for p in parts])
+        self.seeing = (conditions["fwhm_template"] / conditions["fwhm_search"]).to_numpy()
         asked = (self.events["snr"] >= TOLD_SNR) & ~self.events["masked"]
         self.told = self.events[asked].reset_index(drop=True)
         self.cpu = pd.DataFrame([p.note["cpu"] for p in parts])
         self.rates = tuple(float(r) for r in study["rates"])
-        size = settings_from_config({}).scene
+        size = settings.scene
         self.pixels = size.frame_size**2
         self.area = len(parts) * (size.frame_size * size.pixel_scale / 3600.0) ** 2
 
@@ -294,6 +311,26 @@ class _Tables:
         }
         return self._groups(names, groups, rate)
 
+    def by_magnitude(self, names: list[str], rate: float) -> pd.DataFrame:
+        """Completeness in ranges of true magnitude."""
+        mag = self.told["mag"].to_numpy(dtype=float)
+        edges = (-np.inf, 21.5, 22.5, 23.0, 23.5, 24.0, np.inf)
+        groups = {
+            f"{low:g} to {high:g}": (mag >= low) & (mag < high)
+            for low, high in itertools.pairwise(edges)
+        }
+        return self._groups(names, groups, rate)
+
+    def by_seeing(self, names: list[str], rate: float) -> pd.DataFrame:
+        """Completeness by the FWHM of the template over that of the search image."""
+        ratio = self.seeing[self.told["frame"].to_numpy()]
+        groups = {
+            "sharper template (< .8)": ratio < 0.8,
+            ".8 to 1": (ratio >= 0.8) & (ratio < 1),
+            "blurrier (> 1)": ratio >= 1,
+        }
+        return self._groups(names, groups, rate)
+
     def by_host(self, names: list[str], rate: float) -> pd.DataFrame:
         """Completeness without a host, off its nucleus, and on it."""
         separation = self.told["host_sep_px"].to_numpy(dtype=float)
@@ -361,7 +398,7 @@ class _Tables:
             n = int((false["score"] >= limit).sum())
             rows[name] = {
                 "p_real": p,
-                "completeness": (found >= limit).mean(),
+                "completeness": (found >= limit).mean() if len(found) else np.nan,
                 "false positives a frame": n / len(self.frames),
                 "a square degree": n / self.area,
             }

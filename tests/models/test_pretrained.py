@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 import rb
-from rb.models.pretrained import PUBLISHED, published_file
+from rb.errors import UserError
+from rb.models.pretrained import PUBLISHED, SEARCHES, published_file
+from rb.scan.search import find_peaks, heat_map
 from rb.stamps.batch import Stamps
+from rb.survey.camera.observation import observe
 from rb.survey.frame import simulate_frame
+from rb.survey.pipeline.pair import measure_pair
 from rb.survey.settings import settings_from_config
+from rb.survey.tiles import true_events
 
 
 @cache
@@ -61,5 +66,26 @@ def test_without_psfs_stamps_alone_are_the_better_choice():
 def test_only_these_have_names():
     assert published_file("nodia_of_another") is None
     assert sorted(p.stem for p in published_file("nodia").parent.glob("*.ckpt")) == sorted(
-        PUBLISHED
+        (*PUBLISHED, *SEARCHES)
     )
+
+
+def test_the_search_finds_supernovae_in_frames_and_judges_no_stamps():
+    model = rb.load("published:scan")
+    settings = settings_from_config({"seed": 77})
+    found = told = false = 0
+    for number in range(3):
+        observation = observe(settings, number)
+        pair = measure_pair(observation.search.image, observation.template.image, observation.mask)
+        events = true_events(observation, pair)
+        events = events[(events.snr > 8) & ~events.masked]
+        x, y = find_peaks(heat_map(model.network, pair), pair.masked, 0.0)
+        distance = np.hypot(events.x.to_numpy()[:, None] - x, events.y.to_numpy()[:, None] - y)
+        found, told = found + (distance.min(1) < 2.5).sum(), told + len(events)
+        every = true_events(observation, pair)
+        off = np.hypot(every.x.to_numpy()[:, None] - x, every.y.to_numpy()[:, None] - y)
+        false += (off.min(0) > 2.5).sum()
+    assert told > 20 and found / told > 0.85 and false <= 6
+    with pytest.raises(UserError, match="searches whole images"):
+        model.p_real(frames()[0])
+    assert model.provenance.licence == "BSD-3-Clause"

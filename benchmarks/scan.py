@@ -1,0 +1,132 @@
+"""Searches of whole images beside difference imaging, on the sheet and off it.
+
+    python train.py experiment=scan
+    python train.py experiment=scan model.network.compare=false trainer.max_epochs=10 \
+        name=scan_plain
+    python train.py model=dia trainer=quick data.seed=7 data.detection.threshold=1.0 \
+        data.detection.snr_min=3.0 data.detection.dipole_pixels=289 \
+        data.detection.max_ellipticity=0.99 data.candidates=20000 split=grouped split.test=0.0 \
+        name=dia_low
+    python benchmarks/scan.py scan scan_plain dia_low dia nodia
+
+`dia_low` is the bar: the paper's network on difference, search and template, trained on what
+difference imaging with a low threshold finds in frames of the same seed. The test frames are of
+seed 9999, those off the sheet of seed 4711, which nothing else uses. Writes
+`benchmarks/results/scan_*.csv`, each with its command and commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from rb.config import project_root
+from rb.scan.benchmark import IMAGING, PROPER
+from rb.studies.scan import SearchTables, models_of, search_frames, survey_of
+from rb.tracking import Tracking, git_commit
+
+ROOT = Path(__file__).resolve().parents[1]
+BAR = "dia_low"
+OFF_SEED, OFF_FRAMES, EMPTY_FRAMES = 4711, 30, 100
+STARS = {"scene": {"star_density": 80.0}}
+CASES: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "shifted by .5 px rms": {"exposure": {"registration_px": 0.5}},
+    "warped by .3 px rms": {"exposure": {"registration_warp_px": 0.3}},
+    "template of worse seeing": {
+        "exposure": {"search_fwhm_px": 3.3, "template_fwhm_px": 5.5, "fwhm_range_px": [2.8, 8.0]}
+    },
+    "crowded, 80 stars per square arcmin": STARS,
+    "variable stars and AGN": {
+        "events": {"variable_star_per_frame": 8.0, "agn_per_frame": 6.0},
+        "scene": {"sn_per_frame": 0},
+    },
+    "asteroids": {"events": {"asteroid_per_frame": 12.0}, "scene": {"sn_per_frame": 0}},
+    "nothing new": {"scene": {"sn_per_frame": 0}},
+}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", help="names of runs, or of networks of the package")
+    parser.add_argument("--root", type=Path, default=ROOT, help="with mlruns/ and .cache/")
+    parser.add_argument("--frames", type=int, help="(200)")
+    parser.add_argument("--off-frames", type=int, default=OFF_FRAMES)
+    parser.add_argument("--part", choices=("on", "off", "both"), default="both")
+    told = parser.parse_args()
+    file = project_root() / "conf" / "study" / "scan.yaml"
+    study = yaml.safe_load(file.read_text(encoding="utf-8")) | {"bar": BAR}
+    study["frames"] = told.frames or study["frames"]
+    models = models_of(told.runs, Tracking(None, told.root / "mlruns", "rb"))
+    if told.part != "off":
+        on_the_sheet(told, study, models)
+    if told.part != "on":
+        off_the_sheet(told, study, models)
+
+
+def on_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -> None:
+    """The study's own tables."""
+    dense, stamps, _ = models
+    survey = survey_of({}, study)
+    parts = search_frames(told.root / ".cache", survey, study["frames"], *models)
+    tables = SearchTables(parts, study, survey)
+    names = [*dense, *stamps, IMAGING, PROPER]
+    found = {
+        "completeness": tables.by_rate(names),
+        "minus_bar": tables.against(names, BAR),
+        "by_snr": tables.by_snr(names, 1.0),
+        "by_magnitude": tables.by_magnitude(names, 1.0),
+        "by_host": tables.by_host(names, 1.0),
+        "by_seeing": tables.by_seeing(names, 1.0),
+        "rank": tables.rank(names),
+        "purity": tables.purity(names),
+        "threshold": tables.at_threshold(dict.fromkeys(dense, 0.5)),
+    }
+    about = f"{len(tables.told)} supernovae of true SNR >= 5 in {len(parts)} frames of seed 9999"
+    for name, table in found.items():
+        write(f"scan_{name}", table.reset_index(names="search"), about)
+    write("scan_photometry", tables.photometry([*dense, IMAGING]), about)
+    write("scan_cost", tables.cost(), about)
+
+
+def off_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -> None:
+    """What the networks were not trained for."""
+    dense, stamps, _ = models
+    rows = []
+    for case, changes in CASES.items():
+        empty = case == "nothing new"
+        n = EMPTY_FRAMES if empty else told.off_frames
+        survey = survey_of(changes, study | {"seed": OFF_SEED})
+        parts = search_frames(told.root / ".cache", survey, n, *models)
+        tables = SearchTables(parts, study, survey)
+        points = tables.at_threshold(dict.fromkeys(dense, 0.5))
+        for name in [*dense, *stamps]:
+            row: dict[str, Any] = {"case": case, "search": name, "frames": n}
+            row["events"] = len(tables.told)
+            if not empty:
+                row["completeness at 1 a frame"] = float(tables.scores(name, (1.0,))[0, 0])
+            if name in dense:
+                row |= points.loc[name].drop("p_real").to_dict()
+            rows.append(row)
+        print(pd.DataFrame(rows).tail(len(dense) + len(stamps)).to_string(index=False), flush=True)
+    about = f"frames of seed {OFF_SEED}; events: true SNR >= 5 on unmasked pixels"
+    write("scan_off_the_sheet", pd.DataFrame(rows).round(3), about)
+
+
+def write(name: str, table: pd.DataFrame, about: str) -> None:
+    """Keep a table with what made it."""
+    print(table.to_string(index=False), "\n", flush=True)
+    command = " ".join(["python benchmarks/scan.py", *(a for a in sys.argv[1:] if "/" not in a)])
+    head = f"# {command}, at commit {(git_commit() or 'unknown')[:10]}\n# {about}\n"
+    path = ROOT / "benchmarks" / "results" / f"{name}.csv"
+    path.write_text(head + table.to_csv(index=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
