@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 
 from rb.config import project_root
+from rb.models.pretrained import published_file
 from rb.scan.benchmark import IMAGING, PROPER
 from rb.studies.scan import SearchTables, models_of, search_frames, survey_of
 from rb.tracking import Tracking, git_commit
@@ -59,7 +61,13 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="(200)")
     parser.add_argument("--off-frames", type=int, default=OFF_FRAMES)
     parser.add_argument("--part", choices=("on", "off", "both"), default="both")
+    parser.add_argument(
+        "--publish", action="store_true", help="make the first run the network of the package"
+    )
     told = parser.parse_args()
+    if told.publish:
+        publish(told.runs[0], Tracking(None, told.root / "mlruns", "rb"))
+        return
     file = project_root() / "conf" / "study" / "scan.yaml"
     study = yaml.safe_load(file.read_text(encoding="utf-8")) | {"bar": BAR}
     study["frames"] = told.frames or study["frames"]
@@ -68,6 +76,18 @@ def main() -> None:
         on_the_sheet(told, study, models)
     if told.part != "on":
         off_the_sheet(told, study, models)
+
+
+def publish(run: str, tracking: Tracking) -> None:
+    """Put the best weights of a run, calibrated as the training left them, into the package."""
+    found = tracking.find(run)
+    best = tracking.checkpoints(found.info.run_id) / "best.ckpt"
+    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    package = checkpoint["rb"]
+    package["provenance"] |= {"run": None, "licence": "BSD-3-Clause"}
+    target = published_file("published:scan")
+    torch.save({"state_dict": checkpoint["state_dict"], "rb": package}, target)
+    print(f"{target}: {target.stat().st_size:,} bytes")
 
 
 def on_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -> None:

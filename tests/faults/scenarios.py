@@ -233,6 +233,40 @@ def _evaluated(folder: Path) -> Any:
     return {"pages": bool(pages) and all(pages), "accuracies": accuracies, "running": running}
 
 
+def _frames(folder: Path) -> list[str]:
+    return [
+        "build", "data=frames", f"data.cache={folder / '.cache'}", "data.frames=3", "data.tile=128",
+        "data.scene.frame_size=256", "data.scene.star_density=20", "data.scene.sn_per_frame=12",
+        "data.processes=1",
+    ]  # fmt: skip
+
+
+def _pairs(folder: Path) -> None:
+    from dense import write_checkpoint, write_pair
+
+    write_checkpoint(folder / "search.ckpt")
+    pair = write_pair(folder / "frame")
+    for kind, file in zip(("search", "template"), pair, strict=False):
+        (folder / kind).mkdir()
+        for number in range(3):
+            shutil.copy(file, folder / kind / f"{number}.fits")
+
+
+def _scan(folder: Path) -> list[str]:
+    return [
+        "rb", "scan", str(folder / "search"), str(folder / "template"), "--out",
+        str(folder / "finds"), "--model", str(folder / "search.ckpt"), "--quiet",
+    ]  # fmt: skip
+
+
+def _was_scanned(folder: Path) -> Any:
+    import pandas as pd
+
+    files = sorted(p.name for p in (folder / "finds").iterdir())
+    tables = [pd.read_parquet(folder / "finds" / f) for f in files if f.endswith(".parquet")]
+    return {"files": files, "finds": [[len(t), round(float(t.flux.sum()), 1)] for t in tables]}
+
+
 SCENARIOS = (
     Scenario(
         "training",
@@ -252,6 +286,8 @@ SCENARIOS = (
     Scenario("DES archive into a set", _des_files, _des, _built),
     Scenario("scoring a stack", _stack, partial(_score, "stack.npy", 50), _scored),
     Scenario("scoring alerts", _stack_and_alerts, partial(_score, "alerts", 10), _scored),
+    Scenario("frames into tiles", lambda folder: None, _frames, _built),
+    Scenario("scanning a folder", _pairs, _scan, _was_scanned),
     Scenario("export", _stack, _export, _was_exported),
     Scenario("evaluation", _trained_pair, _evaluate, _evaluated),
 )
