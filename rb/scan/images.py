@@ -110,6 +110,7 @@ def read_image(place: str) -> Image:
             # A file that was cut short is told by a warning alone.
             warnings.filterwarnings("error", ".*truncated.*", AstropyWarning)
             warnings.filterwarnings("ignore", category=AstropyWarning)
+            warnings.filterwarnings("ignore", category=RuntimeWarning)  # what overflows is infinite
             with fits.open(path, memmap=False) as units:
                 unit = _image_unit(units, extension, path)
                 pixels = np.asarray(unit.data, dtype=np.float32)

@@ -73,6 +73,15 @@ def seeds(folder: Path) -> dict[str, list[Path]]:
     found["labels"].append(folder / "labels.csv")
     pd.DataFrame({"id": [1, 2], "label": [0, 1]}).to_parquet(folder / "labels.parquet")
     found["labels"].append(folder / "labels.parquet")
+    from astropy.io import fits
+    from dense import write_pair
+
+    pair = write_pair(folder / "frame")
+    pixels, header = fits.getdata(pair[0], header=True)
+    units = fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels[:96, :96], header)])
+    units.writeto(folder / "frame.fits.fz")
+    fits.PrimaryHDU(pixels[:96, :96], header).writeto(folder / "frame.fits")
+    found["image"] += [folder / "frame.fits.fz", folder / "frame.fits"]
     from rb.uncertainty.strangeness import Reference
 
     x = np.random.default_rng(0).normal(size=(60, 4))
@@ -85,6 +94,7 @@ def readers() -> dict[str, Reader]:
     """What reads a file of each kind, as commands do."""
     from rb.features.table import read_table as read_features
     from rb.models.checkpoint import load_checkpoint
+    from rb.scan.images import read_image
     from rb.scoring.candidates import ArraySource
     from rb.scoring.exported import load_exported
     from rb.sources.alerts.cutouts import CutoutError, decode_cutout
@@ -129,6 +139,7 @@ def readers() -> dict[str, Reader]:
         "stack": stack,
         "labels": lambda file: read_table(file, "data.labels"),
         "reference": Reference.load,
+        "image": lambda file: read_image(str(file)),
         "set": stamp_set,
     }
 
