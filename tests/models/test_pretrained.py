@@ -74,7 +74,7 @@ def test_the_search_finds_supernovae_in_frames_and_judges_no_stamps():
     model = rb.load("published:scan")
     settings = settings_from_config({"seed": 77})
     found = told = false = 0
-    for number in range(3):
+    for number in range(5):
         observation = observe(settings, number)
         pair = measure_pair(observation.search.image, observation.template.image, observation.mask)
         events = true_events(observation, pair)
@@ -85,7 +85,7 @@ def test_the_search_finds_supernovae_in_frames_and_judges_no_stamps():
         every = true_events(observation, pair)
         off = np.hypot(every.x.to_numpy()[:, None] - x, every.y.to_numpy()[:, None] - y)
         false += (off.min(0) > 2.5).sum()
-    assert told > 20 and found / told > 0.85 and false <= 6
+    assert told > 20 and found / told > 0.85 and false <= 10
     with pytest.raises(UserError, match="searches whole images"):
         model.p_real(frames()[0])
     assert model.provenance.licence == "BSD-3-Clause"
