@@ -22,7 +22,7 @@ import torch
 from rb.errors import UserError
 from rb.io.workers import engine_threads, in_threads
 from rb.models.checkpoint import NetworkScorer
-from rb.models.contract import Scorer
+from rb.models.contract import Scorer, check_judges
 from rb.scoring.export import TOLERANCE, export, weights_digest
 from rb.scoring.exported import load_exported
 from rb.scoring.graph import embed_of
@@ -76,6 +76,7 @@ class EngineScorer:
 
     def p_real(self, stamps: np.ndarray | Stamps) -> np.ndarray:
         """Probability of being real, float32 (N,), of raw stamps (N, 3, S, S)."""
+        check_judges(self._scorer)
         stamps = self.inputs.checked(stamps)
         return self._engine(len(stamps), stamps)(stamps)
 
