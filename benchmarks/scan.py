@@ -28,7 +28,7 @@ import yaml
 
 from rb.config import project_root
 from rb.models.pretrained import published_file
-from rb.scan.benchmark import IMAGING, PROPER
+from rb.scan.benchmark import IMAGING
 from rb.studies.scan import SearchTables, models_of, search_frames, survey_of
 from rb.tracking import Tracking, git_commit
 
@@ -92,11 +92,11 @@ def publish(run: str, tracking: Tracking) -> None:
 
 def on_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -> None:
     """The study's own tables."""
-    dense, stamps, _ = models
+    dense, *_ = models
     survey = survey_of({}, study)
     parts = search_frames(told.root / ".cache", survey, study["frames"], *models)
     tables = SearchTables(parts, study, survey)
-    names = [*dense, *stamps, IMAGING, PROPER]
+    names = tables.names
     found = {
         "completeness": tables.by_rate(names),
         "minus_bar": tables.against(names, BAR),

@@ -34,6 +34,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default="scan", metavar="NAME",
         help="file of a dense network, or ID or name of a run (scan: the one of the package)",
     )  # fmt: skip
+    parser.add_argument(
+        "--judge", metavar="NAME",
+        help="a model of search and template, such as nodia, that looks at each find again: "
+        "p_real becomes that of both",
+    )  # fmt: skip
     add_runs(parser)
     parser.add_argument(
         "--threshold", type=share, metavar="P", help="least p_real of a find (the model's own)"
@@ -67,8 +72,9 @@ def _scan(arguments: argparse.Namespace) -> int:
     for _, _, out in jobs:
         check_catalogue(out)
     network, threshold, name = _network(arguments)
+    judge = _judge(arguments)
     for search, template, out in jobs:
-        table, scan = _one(arguments, network, threshold, name, search, template, out)
+        table, scan = _one(arguments, network, judge, threshold, name, search, template, out)
         if len(jobs) == 1:
             _pictures(arguments, table, scan, search)
         print(f"{out}: {len(table)} finds with p_real >= {threshold:g} in {search}")
@@ -123,9 +129,21 @@ def _network(arguments: argparse.Namespace) -> tuple[Any, float, str]:
     return network.eval(), threshold, scorer.provenance.name
 
 
+def _judge(arguments: argparse.Namespace) -> Any:
+    if arguments.judge is None:
+        return None
+    import rb
+    from rb.scan.judge import check_judge
+
+    scorer = rb.load(arguments.judge, arguments.runs)
+    check_judge(scorer)
+    return scorer
+
+
 def _one(
     arguments: argparse.Namespace,
     network: Any,
+    judge: Any,
     threshold: float,
     name: str,
     search: str,
@@ -139,8 +157,9 @@ def _one(
 
     scan = read_pair(search, template, arguments.saturation, arguments.zero_point, arguments.gain)
     with bar(not arguments.quiet, "scanning", 1.0, "image") as step:
-        table = find(network, scan, threshold, arguments.tile, step.at)
+        table = find(network, scan, threshold, arguments.tile, step.at, judge)
     about = {
+        "judge": judge.provenance.name if judge else "",
         "search": search,
         "template": template,
         "model": name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rb.scan.judge import judge, logit
 from rb.scan.photometry import measure, score_map
 from rb.scan.search import find_peaks, heat_map
 from rb.scan.task import MATCH_PX
@@ -79,9 +80,14 @@ def search_frame(
         x, y = x[:_MOST], y[:_MOST]
         sources = measure(pair, x, y, gain)
         clock.lap(f"photometry of {name}")
-        found.append(
-            _rows(name, sources.x, sources.y, logits[y, x], sources.flux, sources.flux_err)
-        )
+        where, flux = (sources.x, sources.y), (sources.flux, sources.flux_err)
+        found.append(_rows(name, *where, logits[y, x], *flux))
+        for other, scorer in stamps.items():
+            if scorer.inputs.kind == "nodia":
+                clock.lap("")
+                second = logit(judge(scorer, pair, *where))
+                clock.lap(f"{other} on the finds of {name}")
+                found.append(_rows(f"{name} + {other}", *where, logits[y, x] + second, *flux))
     scores = score_map(pair, gain)
     x, y = find_peaks(scores, pair.masked, _LEAST_SCORE)
     clock.lap(PROPER)
@@ -97,9 +103,8 @@ def search_frame(
     side = {name: rows[name] for name in SIDE_COLUMNS}
     candidates = Stamps(frame.stamps.images, None, frame.stamps.psf, side)
     for name, scorer in stamps.items():
-        # Scores near 1 are told apart by their logit.
         p = scorer.p_real(candidates).astype(np.float64) if len(candidates) else np.zeros(0)
-        by_name[name] = np.log(np.maximum(p, 1e-12) / np.maximum(1 - p, 1e-12))
+        by_name[name] = logit(p)
         clock.lap(name)
     for name, score in by_name.items():
         found.append(_rows(name, rows["x"], rows["y"], score, rows["flux"], rows["flux_err"]))

@@ -11,6 +11,8 @@ import numpy as np
 from rb.errors import UserError
 from rb.io.files import aside
 from rb.scan.images import ScanPair
+from rb.scan.judge import judge as judge_finds
+from rb.scan.judge import logit
 from rb.scan.photometry import measure
 from rb.scan.search import find_peaks, heat_map
 
@@ -26,6 +28,7 @@ TAGS = {
 
 UNITS = {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "host_sep_arcsec": "arcsec"}
 _EDGE, _NEAR = 12, 5  # px
+_BEFORE_JUDGING = -4.0  # logit from which on a find is looked at again
 _HOST_ARCSEC = 5.0
 
 
@@ -35,6 +38,7 @@ def find(
     threshold: float,
     tile: int = 1024,
     told: Callable[[float], None] | None = None,
+    judge: Any = None,
 ) -> pd.DataFrame:
     """Look for what is new in a pair.
 
@@ -50,6 +54,9 @@ def find(
         px along a side of what is looked at at once.
     told : callable, optional
         Called with the share that is done.
+    judge : Scorer, optional
+        A model of search and template that looks at each find again. The odds of both are
+        multiplied.
 
     Returns
     -------
@@ -63,8 +70,12 @@ def find(
 
     pair = scan.pair
     logits = heat_map(network, pair, tile, told)
-    column, row = find_peaks(logits, pair.masked, float(np.log(threshold / (1.0 - threshold))))
+    least = float(np.log(threshold / (1.0 - threshold)))
+    column, row = find_peaks(logits, pair.masked, least if judge is None else _BEFORE_JUDGING)
     found = measure(pair, column, row, scan.gain)
+    odds = logits[row, column].astype(float)
+    if judge is not None:
+        odds = odds + logit(judge_finds(judge, pair, found.x, found.y))
     ra, dec = _sky(scan.wcs, found.x, found.y)
     snr = found.flux / found.flux_err
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -75,7 +86,7 @@ def find(
         "y": found.y,
         "ra": ra,
         "dec": dec,
-        "p_real": 1.0 / (1.0 + np.exp(-logits[row, column].astype(float))),
+        "p_real": 1.0 / (1.0 + np.exp(-odds)),
         "flux": found.flux,
         "flux_err": found.flux_err,
         "snr": snr,
@@ -84,7 +95,8 @@ def find(
         "host_sep_arcsec": _host_separation(scan, found.x, found.y),
         "tags": _tags(scan, column, row),
     }
-    return pd.DataFrame(table)
+    kept = pd.DataFrame(table)[odds >= least]
+    return kept.sort_values("p_real", ascending=False, kind="stable", ignore_index=True)
 
 
 def _sky(wcs: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from rb.metrics.search import completeness
 from rb.models.dense import DenseNetwork
 from rb.report.sections import Picture, Report, Section
 from rb.report.terminal import frame_table
-from rb.scan.benchmark import IMAGING, PROPER, search_frame
+from rb.scan.benchmark import IMAGING, search_frame
 from rb.scan.task import TOLD_SNR
 from rb.scoring.export import network_scorer, weights_digest
 from rb.settings import Items, Number, Rule, Text, Whole, check
@@ -66,7 +66,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
     cache = Path(config["paths"]["cache"])
     parts = search_frames(cache, settings, study["frames"], dense, stamps, digests)
     tables = SearchTables(parts, study, settings)
-    names = [*dense, study["bar"], *(n for n in stamps if n != study["bar"]), IMAGING, PROPER]
+    names = tables.names
     result = tables.by_rate(names)
     console.print(frame_table(_named(result), f"completeness, true SNR >= {TOLD_SNR:g}"))
     thresholds = dict.fromkeys(dense, 0.5)
@@ -220,6 +220,7 @@ class SearchTables:
         self.finds = pd.concat(
             [p.rows.assign(frame=i) for i, p in enumerate(parts)], ignore_index=True
         )
+        self.names = list(dict.fromkeys(self.finds["search"]))
         events = [
             pd.DataFrame(p.note["events"]).assign(frame=i).reset_index(names="event")
             for i, p in enumerate(parts)

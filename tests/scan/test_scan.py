@@ -225,3 +225,20 @@ def test_a_model_of_stamps_is_refused(place, tmp_path, capsys):
     words = [str(place / "frames" / f"00000_{kind}.fits") for kind in ("search", "template")]
     assert main(["scan", *words, "--out", str(tmp_path / "f.csv"), "--model", "nodia"]) == 2
     assert "does not search images" in capsys.readouterr().err
+
+
+def test_a_judge_of_search_and_template_looks_again(place, tmp_path, capsys):
+    assert scan(place, tmp_path / "one.csv") == 0
+    assert scan(place, tmp_path / "both.csv", "--judge", "nodia") == 0
+    one, both = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("one", "both"))
+    assert both.p_real.is_monotonic_decreasing
+    known = truth(place)
+    right = [
+        np.hypot(t.x.to_numpy()[:, None] - known["X"], t.y.to_numpy()[:, None] - known["Y"]).min(1)
+        < 1.5
+        for t in (one, both)
+    ]
+    assert right[1].mean() >= right[0].mean() and right[1].sum() >= 0.8 * right[0].sum()
+    assert "without a difference image" in refused(
+        capsys, place, tmp_path / "f.csv", "--judge", "dia"
+    )

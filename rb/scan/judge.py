@@ -1,0 +1,60 @@
+"""A second look at what a search found, by a network that judges stamps of search and template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rb.errors import UserError
+from rb.models.contract import check_judges
+from rb.stamps.batch import Stamps
+from rb.stamps.layout import IMAGES, SIDE_COLUMNS
+from rb.survey.pipeline.pair import MeasuredPair
+
+
+def check_judge(scorer: Any) -> None:
+    """Raise UserError if a model cannot judge without a difference image."""
+    check_judges(scorer)
+    if scorer.inputs.kind != "nodia":
+        raise UserError(
+            f"{scorer.provenance.name} looks at {', '.join(scorer.inputs.channels) or 'features'}; "
+            "without a difference image only a model of search and template can judge"
+        )
+
+
+def logit(p: np.ndarray) -> np.ndarray:
+    """Of probabilities; finite."""
+    p = np.asarray(p, dtype=np.float64)
+    return np.asarray(np.log(np.maximum(p, 1e-12) / np.maximum(1 - p, 1e-12)))
+
+
+def judge(scorer: Any, pair: MeasuredPair, x: NDArray, y: NDArray) -> NDArray[np.float64]:
+    """`p_real` of stamps round the pixels (x, y), (n,).
+
+    Parameters
+    ----------
+    scorer : Scorer
+        A model of search and template.
+    pair : MeasuredPair
+        The images; they are on one flux scale, so both have one zero point.
+    x, y : ndarray of shape (n,)
+        Positions, px.
+    """
+    n, size = len(x), scorer.inputs.size
+    if not n:
+        return np.zeros(0)
+    low = size // 2
+    column, row = (np.rint(np.asarray(v)).astype(int) for v in (x, y))
+    u = np.arange(size)
+    images = np.full((n, 3, size, size), np.nan, np.float32)
+    for channel, image in enumerate((pair.search, pair.template), start=1):
+        padded = np.pad(image, size)
+        top, left = row - low + size, column - low + size
+        images[:, channel] = padded[top[:, None, None] + u[:, None], left[:, None, None] + u]
+    side = dict.fromkeys(SIDE_COLUMNS, np.zeros(n))
+    for name, noise in zip(IMAGES, pair.noise, strict=True):
+        side[f"sky_noise_{name}"] = np.full(n, noise)
+    psf = np.broadcast_to(pair.psf, (n, *pair.psf.shape))
+    return np.asarray(scorer.p_real(Stamps(images, None, psf, side)), dtype=np.float64)
