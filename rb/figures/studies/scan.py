@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-_COLORS = ("#1F5A7A", "#E4572E", "#3A7D44", "#8E5EA2", "#7A7A7A", "#C9A227")
+_COLORS = ("#1F5A7A", "#E4572E", "#3A7D44", "#8E5EA2", "#7A7A7A", "#C9A227", "#5DA9C9", "#B07C9E")
 
 
 def completeness_figure(
