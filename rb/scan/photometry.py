@@ -3,7 +3,7 @@
 The scene at a place is the template, brought to the PSF of the search image, and a point source.
 The best linear estimate of the source's flux against white noise in both images is a pair of
 filters, one on each image (Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27, equations 12 to 16, give the
-same statistic as an image): with P_s, P_t the PSFs and s_s, s_t the noises, in Fourier space
+same statistic as an image): with P_s, P_t the PSFs and s_s, s_t the noises, in Fourier space::
 
     K = conj(P_s P_t) / (s_s^2 |P_t|^2 + s_t^2 |P_s|^2),   flux = (K P_t S - K P_s T) / norm.
 
