@@ -29,7 +29,8 @@ import yaml
 from rb.config import project_root
 from rb.models.pretrained import published_file
 from rb.scan.benchmark import IMAGING
-from rb.studies.scan import SearchTables, models_of, search_frames, survey_of
+from rb.scan.tables import SearchTables
+from rb.studies.scan import models_of, search_frames, survey_of
 from rb.tracking import Tracking, git_commit
 
 ROOT = Path(__file__).resolve().parents[1]

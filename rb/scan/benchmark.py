@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from rb.stamps.batch import Stamps
 from rb.stamps.layout import SIDE_COLUMNS
 from rb.stamps.resumable import Part
 from rb.survey.camera.observation import observe
-from rb.survey.frame import simulate_frame
+from rb.survey.frame import Stopwatch, simulate_frame
 from rb.survey.pipeline.pair import measure_pair
 from rb.survey.settings import SurveySettings
 from rb.survey.tiles import true_events
@@ -64,7 +63,7 @@ def search_frame(
     import pandas as pd
 
     observation = observe(settings, number)
-    clock = _Clock()
+    clock = Stopwatch()  # what is booked without a name is not counted
     gain = 1.0 / max(observation.search.conditions.shot_noise, 1e-9)
     pair = measure_pair(
         observation.search.image, observation.template.image, observation.mask, settings.detection
@@ -113,7 +112,6 @@ def search_frame(
     conditions = {
         "fwhm_search": observation.search.conditions.psf.fwhm,
         "fwhm_template": observation.template.conditions.psf.fwhm,
-        "noise_ratio": pair.noise[1] / pair.noise[0],
     }
     note = {
         "events": events.to_dict("list"),
@@ -121,19 +119,6 @@ def search_frame(
         "conditions": conditions,
     }
     return Part({"number": np.array([number])}, table, note)
-
-
-class _Clock:
-    """CPU seconds of named steps, one after the other; the one without a name is not counted."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._start = time.process_time()
-
-    def lap(self, step: str) -> None:
-        now = time.process_time()
-        self.seconds[step] = now - self._start
-        self._start = now
 
 
 def _rows(

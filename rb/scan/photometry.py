@@ -44,9 +44,7 @@ class Photometry:
     flux_err: NDArray[np.float64]
 
 
-def measure(
-    pair: MeasuredPair, x: NDArray, y: NDArray, gain: float | None = None, fixed: bool = False
-) -> Photometry:
+def measure(pair: MeasuredPair, x: NDArray, y: NDArray, gain: float | None = None) -> Photometry:
     """Measure point sources near the pixels (x, y).
 
     Parameters
@@ -57,16 +55,11 @@ def measure(
         Pixels.
     gain : float, optional
         Electrons per unit of flux, for the noise of the light itself; without it only the sky's.
-    fixed : bool
-        Whether the flux is to be that of the pixel itself.
     """
     filters = _filters(pair)
     column, row = (np.rint(np.asarray(v)).astype(int) for v in (x, y))
     flux, error = _apply(pair, filters, column, row, gain)
     scatter = _excess(pair, filters, gain)
-    if fixed:
-        middle = flux[:, _STEPS, _STEPS]
-        return Photometry(column.astype(float), row.astype(float), middle, error * scatter)
     dx, dy, peak = _summit(flux)
     # The highest of all places is s^2 / F too high on average: one half for each coordinate.
     error = error * scatter

@@ -37,8 +37,6 @@ SETTINGS: dict[str, Rule] = {
 }
 _DEFAULTS = {"frames": 300, "tile": 320, "processes": None}
 _OTHERS = ("name", "cache", "candidates", "keep_frames", *SETTINGS)
-TILES_PER_FRAME = 10000
-"""Numbers of tiles that the identifiers of a frame leave room for."""
 
 
 def _split_config(config: Mapping[str, Any]) -> tuple[SurveySettings, dict[str, Any]]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from rich.console import Console
@@ -18,11 +16,11 @@ from rb.errors import UserError
 from rb.evaluation.choose import select
 from rb.figures.studies.scan import completeness_figure, photometry_figure
 from rb.io.progress import bar
-from rb.metrics.search import completeness
 from rb.models.dense import DenseNetwork
 from rb.report.sections import Picture, Report, Section
 from rb.report.terminal import frame_table
 from rb.scan.benchmark import IMAGING, search_frame
+from rb.scan.tables import SearchTables
 from rb.scan.task import TOLD_SNR
 from rb.scoring.export import network_scorer, weights_digest
 from rb.settings import Items, Number, Rule, Text, Whole, check
@@ -37,9 +35,6 @@ SETTINGS: dict[str, Rule] = {
     "draws": Whole(10, 100000),
     "bar": Text("a model that judges stamps"),
 }
-_SNR = ((5.0, 6.0), (6.0, 8.0), (8.0, 12.0), (12.0, 25.0), (25.0, np.inf))
-_HOSTS = ("none", "off the nucleus", "on the nucleus")
-_NUCLEUS_PX = 2.0
 
 
 def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Report:
@@ -209,267 +204,3 @@ def search_frames(
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(names="search")
-
-
-class SearchTables:
-    """What came of the searches, as tables."""
-
-    def __init__(self, parts: list[Part], study: dict[str, Any], settings: SurveySettings) -> None:
-        self.study = study
-        self.frames = np.arange(len(parts))
-        self.finds = pd.concat(
-            [p.rows.assign(frame=i) for i, p in enumerate(parts)], ignore_index=True
-        )
-        self.names = list(dict.fromkeys(self.finds["search"]))
-        events = [
-            pd.DataFrame(p.note["events"]).assign(frame=i).reset_index(names="event")
-            for i, p in enumerate(parts)
-        ]
-        self.events = pd.concat(events, ignore_index=True)
-        conditions = pd.DataFrame([p.note["conditions"] for p in parts])
-        self.seeing = (conditions["fwhm_template"] / conditions["fwhm_search"]).to_numpy()
-        asked = (self.events["snr"] >= TOLD_SNR) & ~self.events["masked"]
-        self.told = self.events[asked].reset_index(drop=True)
-        self.cpu = pd.DataFrame([p.note["cpu"] for p in parts])
-        self.rates = tuple(float(r) for r in study["rates"])
-        size = settings.scene
-        self.pixels = size.frame_size**2
-        self.area = len(parts) * (size.frame_size * size.pixel_scale / 3600.0) ** 2
-
-    def _of(self, name: str) -> tuple[np.ndarray, pd.DataFrame]:
-        """Score by which each event was found, and the false positives."""
-        mine = self.finds[self.finds["search"] == name]
-        best = mine[mine["event"] >= 0].groupby(["frame", "event"])["score"].max()
-        keys = pd.MultiIndex.from_frame(self.told[["frame", "event"]])
-        found = best.reindex(keys).to_numpy(dtype=float)
-        return np.where(np.isfinite(found), found, -np.inf), mine[mine["event"] < 0]
-
-    def scores(
-        self, name: str, rates: tuple[float, ...], draws: int = 0, rows: Any = None
-    ) -> np.ndarray:
-        """Completeness at each rate, (1 or draws, rates); of some of the events if `rows`."""
-        found, false = self._of(name)
-        told = self.told
-        if rows is not None:
-            found, told = found[rows], told[rows]
-        return completeness(
-            found,
-            told["frame"].to_numpy(),
-            false["score"].to_numpy(dtype=float),
-            false["frame"].to_numpy(),
-            self.frames,
-            rates,
-            draws,
-        )
-
-    def by_rate(self, names: list[str]) -> pd.DataFrame:
-        """Completeness at the study's rates with intervals, and what was ever detected."""
-        rows = {}
-        for name in names:
-            value = self.scores(name, self.rates)[0]
-            low, high = self._interval(self.scores(name, self.rates, self.study["draws"]))
-            cells = {
-                f"{rate:g} a frame": f"{v:.3f} ({lo:.3f}-{hi:.3f})"
-                for rate, v, lo, hi in zip(self.rates, value, low, high, strict=True)
-            }
-            rows[name] = {"ever": f"{np.isfinite(self._of(name)[0]).mean():.3f}"} | cells
-        return pd.DataFrame(rows).T
-
-    def _interval(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(np.nanquantile(draws, [0.025, 0.975], axis=0))  # type: ignore[return-value]
-
-    def against(self, names: list[str], bar_name: str) -> pd.DataFrame:
-        """Completeness minus that of the bar, on the same draws of frames."""
-        draws = self.study["draws"]
-        base, base_draws = (
-            self.scores(bar_name, self.rates)[0],
-            self.scores(bar_name, self.rates, draws),
-        )
-        rows = {}
-        for name in names:
-            if name == bar_name:
-                continue
-            value = self.scores(name, self.rates)[0] - base
-            low, high = self._interval(self.scores(name, self.rates, draws) - base_draws)
-            rows[name] = {
-                f"{rate:g} a frame": f"{v:+.3f} ({lo:+.3f} to {hi:+.3f})"
-                for rate, v, lo, hi in zip(self.rates, value, low, high, strict=True)
-            }
-        return pd.DataFrame(rows).T
-
-    def curves(self, names: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Completeness against false positives a frame."""
-        lowest = 1.0 / len(self.frames)
-        rates = np.geomspace(lowest, max(10.0, lowest), 40)
-        return {name: (rates, self.scores(name, tuple(rates))[0]) for name in names}
-
-    def by_snr(self, names: list[str], rate: float) -> pd.DataFrame:
-        """Completeness in ranges of true SNR."""
-        snr = self.told["snr"].to_numpy()
-        groups = {
-            f"{low:g}-{high:g}" if np.isfinite(high) else f"> {low:g}": (snr >= low) & (snr < high)
-            for low, high in _SNR
-        }
-        return self._groups(names, groups, rate)
-
-    def by_magnitude(self, names: list[str], rate: float) -> pd.DataFrame:
-        """Completeness in ranges of true magnitude."""
-        mag = self.told["mag"].to_numpy(dtype=float)
-        edges = (-np.inf, 21.5, 22.5, 23.0, 23.5, 24.0, np.inf)
-        groups = {
-            f"{low:g} to {high:g}": (mag >= low) & (mag < high)
-            for low, high in itertools.pairwise(edges)
-        }
-        return self._groups(names, groups, rate)
-
-    def by_seeing(self, names: list[str], rate: float) -> pd.DataFrame:
-        """Completeness by the FWHM of the template over that of the search image."""
-        ratio = self.seeing[self.told["frame"].to_numpy()]
-        groups = {
-            "sharper template (< .8)": ratio < 0.8,
-            ".8 to 1": (ratio >= 0.8) & (ratio < 1),
-            "blurrier (> 1)": ratio >= 1,
-        }
-        return self._groups(names, groups, rate)
-
-    def by_host(self, names: list[str], rate: float) -> pd.DataFrame:
-        """Completeness without a host, off its nucleus, and on it."""
-        separation = self.told["host_sep_px"].to_numpy(dtype=float)
-        masks = (
-            np.isnan(separation),
-            separation > _NUCLEUS_PX,
-            separation <= _NUCLEUS_PX,
-        )
-        return self._groups(names, dict(zip(_HOSTS, masks, strict=True)), rate)
-
-    def _groups(self, names: list[str], groups: dict[str, Any], rate: float) -> pd.DataFrame:
-        rows = {
-            name: {
-                f"{group} ({int(rows.sum())})": float(self.scores(name, (rate,), 0, rows)[0, 0])
-                for group, rows in groups.items()
-            }
-            for name in names
-        }
-        return pd.DataFrame(rows).T.round(3)
-
-    def rank(self, names: list[str]) -> pd.DataFrame:
-        """Share of the events among the k highest of each frame, k of them there."""
-        rows = {}
-        for name in names:
-            mine = self.finds[self.finds["search"] == name]
-            hit = total = 0
-            for frame, told in self.told.groupby("frame"):
-                k = len(told)
-                top = mine[mine["frame"] == frame].nlargest(k, "score")
-                hit += int(told["event"].isin(top["event"]).sum())
-                total += k
-            rows[name] = {"recall at rank k": hit / total if total else np.nan}
-        return pd.DataFrame(rows).T.round(3)
-
-    def purity(self, names: list[str], least: float = 0.95, snr: float = 6.0) -> pd.DataFrame:
-        """Completeness, true SNR of `snr` and more, where `least` of the finds are real.
-
-        Finds are those with a measured SNR of `snr` and more; searches that measure none are left
-        out.
-        """
-        bright = self.told["snr"].to_numpy() >= snr
-        rows = {}
-        for name in names:
-            mine = self.finds[self.finds["search"] == name]
-            mine = mine[mine["flux"] / mine["flux_err"] >= snr].sort_values(
-                "score", ascending=False
-            )
-            if not len(mine):
-                continue
-            pure = (mine["event"] >= 0).cumsum() / np.arange(1, len(mine) + 1)
-            enough = np.flatnonzero(pure.to_numpy() >= least)
-            limit = mine["score"].iloc[enough[-1]] if len(enough) else np.inf
-            rows[name] = {
-                f"completeness at purity {least:g}": (self._of(name)[0][bright] >= limit).mean(),
-                "finds": int(enough[-1]) + 1 if len(enough) else 0,
-            }
-        return pd.DataFrame(rows).T.round(3)
-
-    def at_threshold(self, thresholds: dict[str, float]) -> pd.DataFrame:
-        """Searches at the probability from which on they call something real."""
-        rows = {}
-        for name, p in thresholds.items():
-            found, false = self._of(name)
-            limit = np.log(p / (1 - p))
-            n = int((false["score"] >= limit).sum())
-            rows[name] = {
-                "p_real": p,
-                "completeness": (found >= limit).mean() if len(found) else np.nan,
-                "false positives a frame": n / len(self.frames),
-                "a square degree": n / self.area,
-            }
-        return pd.DataFrame(rows).T.round(3)
-
-    def pulls(self, names: list[str]) -> dict[str, pd.DataFrame]:
-        """Of supernovae found by all: true SNR, pull, and flux over the truth."""
-        found = {}
-        for name in names:
-            mine = self.finds[(self.finds["search"] == name) & (self.finds["event"] >= 0)]
-            best = mine.sort_values("score").groupby(["frame", "event"]).tail(1)
-            found[name] = best.merge(
-                self.told, on=["frame", "event"], suffixes=("_found", "_true")
-            ).set_index(["frame", "event"])
-        common = None
-        for table in found.values():
-            common = table.index if common is None else common.intersection(table.index)
-        assert common is not None
-        out = {}
-        for name, table in found.items():
-            rows = table.loc[common]
-            out[name] = pd.DataFrame(
-                {
-                    "snr": rows["snr"],
-                    "pull": (rows["flux_found"] - rows["flux_true"]) / rows["flux_err"],
-                    "ratio": rows["flux_found"] / rows["flux_true"],
-                    "off_px": np.hypot(
-                        rows["x_found"] - rows["x_true"], rows["y_found"] - rows["y_true"]
-                    ),
-                    "host": np.where(
-                        rows["host_sep_px"].isna(), 0,
-                        np.where(rows["host_sep_px"] > _NUCLEUS_PX, 1, 2),
-                    ),
-                }
-            )  # fmt: skip
-        return out
-
-    def photometry(self, names: list[str]) -> pd.DataFrame:
-        """Bias, scatter and pulls, robust (median, 1.48 MAD), by true SNR and by host."""
-        rows = []
-        for name, table in self.pulls(names).items():
-            groups = {
-                f"SNR {low:g}-{high:g}": (table["snr"] >= low) & (table["snr"] < high)
-                for low, high in ((5.0, 10.0), (10.0, 25.0), (25.0, np.inf))
-            } | {f"host: {host}": table["host"] == i for i, host in enumerate(_HOSTS)}
-            for group, mask in groups.items():
-                some = table[mask]
-                rows.append(
-                    {
-                        "search": name,
-                        "which": group,
-                        "n": len(some),
-                        "bias": some["ratio"].median() - 1,
-                        "scatter": _spread(some["ratio"]),
-                        "median pull": some["pull"].median(),
-                        "width of pulls": _spread(some["pull"]),
-                        "position, px": some["off_px"].median(),
-                    }
-                )
-        return pd.DataFrame(rows).round(3)
-
-    def cost(self) -> pd.DataFrame:
-        """Median CPU seconds of each step for a frame and for a megapixel."""
-        median = self.cpu.median()
-        return (
-            pd.DataFrame({"a frame": median, "a megapixel": median / (self.pixels / 1e6)})
-            .round(3)
-            .reset_index(names="step")
-        )
-
-
-def _spread(values: pd.Series) -> float:
-    return 1.4826 * float((values - values.median()).abs().median())

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from rb.stamps.resumable import Part
 
+_TILES_PER_FRAME = 10000  # that the identifiers of a frame leave room for
+
 
 def frame_tiles(settings: SurveySettings, tile: int, number: int) -> Part:
     """Simulate one frame, measure the pair, and cut it.
@@ -51,7 +53,7 @@ def frame_tiles(settings: SurveySettings, tile: int, number: int) -> Part:
         cut = (slice(top, top + tile), slice(left, left + tile))
         both = np.stack([pair.search[cut], pair.template[cut]])
         stamps.append(np.concatenate([np.full((1, tile, tile), np.nan, np.float32), both]))
-        identity = number * 10000 + index
+        identity = number * _TILES_PER_FRAME + index
         rows.append(
             {
                 "id": identity,

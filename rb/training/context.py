@@ -16,6 +16,11 @@ from rb.tracking import TrackedRun, git_commit
 from rb.version import __version__
 
 
+def searches_images(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a configuration searches images, instead of judging stamps."""
+    return bool(config["model"].get("task") == "scan")
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """One training: what is to be learned, from what, and where it is recorded.

@@ -34,7 +34,7 @@ from rb.tracking import (
     is_alive,
     open_tracking,
 )
-from rb.training.context import TrainingJob
+from rb.training.context import TrainingJob, searches_images
 from rb.training.ranks import own_console, refuse_several, shared_run
 from rb.training.save_points import epochs_in
 
@@ -284,8 +284,12 @@ def input_spec(config: Mapping[str, Any], stamp_set: StampSet | None = None) -> 
 
 def split_of(stamp_set: StampSet, config: Mapping[str, Any]) -> Split:
     """The split that the configuration asks for."""
-    classes = config["model"].get("task") != "scan"
-    return make_split(stamp_set.labels, stamp_set.groups, **config["split"], classes=classes)
+    return make_split(
+        stamp_set.labels,
+        stamp_set.groups,
+        **config["split"],
+        classes=not searches_images(config),
+    )
 
 
 def _set_by(overrides: list[str], key: str) -> bool:

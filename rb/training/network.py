@@ -22,7 +22,7 @@ from rb.models.files import load_file
 from rb.models.initial_weights import load_weights
 from rb.stamps.datamodule import StampDataModule
 from rb.training.callbacks import DivergenceStop, EpochProgress, SavePoints
-from rb.training.context import TrainingJob
+from rb.training.context import TrainingJob, searches_images
 from rb.training.memory import keep_memory
 from rb.training.ranks import n_ranks, rank, trainer_arguments
 from rb.training.recipe import AveragedWeights, make_classifier
@@ -153,12 +153,8 @@ def fit_network(job: TrainingJob) -> float:
     return _record(job, save_points, folder / "best.ckpt")
 
 
-def _is_dense(job: TrainingJob) -> bool:
-    return job.config["model"].get("task") == "scan"
-
-
 def _data_module(job: TrainingJob) -> type[StampDataModule]:
-    if not _is_dense(job):
+    if not searches_images(job.config):
         return StampDataModule
     from rb.scan.task import TileDataModule
 
@@ -169,7 +165,7 @@ def _classifier(job: TrainingJob) -> Classifier:
     """The network with its loss and optimiser, and the facts that its checkpoint carries."""
     settings = job.config["trainer"]
     make = make_classifier
-    if _is_dense(job):
+    if searches_images(job.config):
         from rb.scan.task import make_dense as make
     return make(
         settings,
@@ -216,7 +212,7 @@ def _record(job: TrainingJob, save_points: SavePoints, checkpoint: Path) -> floa
     save_points.send()
     history = pd.DataFrame(save_points.history)
     model = load_file(checkpoint)
-    if _is_dense(job):
+    if searches_images(job.config):
         from rb.scan.calibration import calibrate_checkpoint
 
         calibrate_checkpoint(checkpoint, model.network, job.stamp_set, rows, job.inputs)
@@ -236,7 +232,7 @@ def _record(job: TrainingJob, save_points: SavePoints, checkpoint: Path) -> floa
         run.log_file(file)
     run.log_file(checkpoint, "checkpoint")
     run.log_figure(curves_figure({name: history}), "figures/curves")
-    if not _is_dense(job):
+    if not searches_images(job.config):
         # Of the best epoch on the validation set; the test set stays shut.
         labels, p_real = job.stamp_set.labels[rows], model.score(job.stamp_set, rows)
         log_classification(run, "val", name, labels, p_real, model.threshold)

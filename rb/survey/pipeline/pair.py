@@ -50,12 +50,6 @@ class MeasuredPair:
     ratio: float
     sources: Reference
 
-    @property
-    def fwhm(self) -> float:
-        """Of a Gaussian as wide as the search image's PSF, px, by its noise-equivalent area."""
-        square = float(np.square(self.psf[0]).sum())
-        return 2.3548 * float(np.sqrt(1.0 / (4.0 * np.pi * square)))
-
 
 def measure_pair(
     search: NDArray,
