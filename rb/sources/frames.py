@@ -25,6 +25,7 @@ from rb.stamps import StampSet, StampSetWriter
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import BOGUS, REAL
 from rb.stamps.resumable import Part, open_or_build
+from rb.survey.pipeline.pair import VERSION
 from rb.survey.settings import CODE_VERSION, SurveySettings, settings_from_config
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
     """
     check_settings(config)
     settings, rest = _split_config(config)
-    name = f"frames-{settings.digest()}-{rest['tile']}-{rest['frames']}"
+    name = f"frames-{settings.digest()}-{rest['tile']}-{rest['frames']}-{VERSION}"
     target = Path(os.fspath(config["cache"])) / name
     return open_or_build(target, partial(_build, target, settings, rest, progress))
 

@@ -1,4 +1,4 @@
-"""What can be said of a pair of registered images by themselves: sky, noise, PSFs, flux ratio.
+"""What can be said of a pair of images by themselves: registration, sky, noise, PSFs, flux ratio.
 
 Nothing is subtracted here, and nothing looks at the truth: simulated frames and images of an
 observer are measured alike.
@@ -6,7 +6,7 @@ observer are measured alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
@@ -17,9 +17,16 @@ from rb.survey.pipeline.detection import Reference, find_reference
 from rb.survey.pipeline.measure import STEP, find_stars, measure_image
 from rb.survey.settings import DetectionSettings, settings_from_config
 
-_BRIGHT = 30.0  # SNR of the template's sources that the flux ratio comes from
+_BRIGHT = 30.0  # SNR of the template's sources that registration and flux ratio come from
 _MOST = 400
 _APERTURE = 6.0  # px
+_WINDOW = 2.0  # px, sigma of the window of positions
+_FAR, _OFF = 2.0, 0.1  # px: larger offsets are not of one source; smaller ones are left as they are
+_LEAST, _TELLING = 8, 100  # sources that tell an affine map
+_ROUNDS, _CLIP = 4, 4.0  # fits, and medians of what is left that may lie off
+
+VERSION = 2
+"""Of what is measured here; what was built with another one is built again."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ def measure_pair(
     Parameters
     ----------
     search, template : ndarray of shape (height, width)
-        The images, registered. NaN and infinite pixels are masked.
+        The images, registered to a pixel or two; what is left is measured from bright sources,
+        and the template moved. NaN and infinite pixels are masked.
     masked : ndarray of bool, shape (height, width)
         Pixels to leave out.
     settings : DetectionSettings, optional
@@ -77,7 +85,8 @@ def measure_pair(
         If an image is blank, or too few sources lie in both to compare their fluxes.
     """
     settings = settings or settings_from_config({}).detection
-    masked = masked | ~np.isfinite(search) | ~np.isfinite(template)
+    unknown = ~np.isfinite(search) | ~np.isfinite(template)
+    masked = masked | unknown
     clean = []
     for name, image in (("search image", search), ("template", template)):
         pixels = np.where(masked & ~np.isfinite(image), 0.0, image)
@@ -90,6 +99,12 @@ def measure_pair(
         raise UserError(f"{where}: the template's sky has no noise; give unprocessed pixels")
     flat = np.ascontiguousarray(clean[1] - first.back())
     sources = find_reference(flat, float(first.globalrms), settings)
+    move = registration(clean[0], flat, masked, sources)
+    if move is not None:
+        flat[~np.isfinite(template)] = 0.0
+        clean[1] = flat = _moved(flat, move)
+        masked, unknown = (_moved_map(plane, move) | plane for plane in (masked, unknown))
+        sources = _moved_sources(sources, move)
     stars = find_stars(flat, ~masked, sources)
     psf, noise = [], []
     for number, image in enumerate(clean):
@@ -100,7 +115,7 @@ def measure_pair(
         noise.append(float(sky.globalrms))
     ratio = _flux_ratio(clean, psf, masked, sources, where)
     for image in clean:
-        image[masked & ~(np.isfinite(search) & np.isfinite(template))] = 0.0
+        image[unknown] = 0.0
     return MeasuredPair(
         clean[0],
         clean[1] * np.float32(ratio),
@@ -110,6 +125,84 @@ def measure_pair(
         ratio,
         sources,
     )
+
+
+def registration(
+    search: NDArray[np.float32],
+    template: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    sources: Reference,
+) -> NDArray[np.float64] | None:
+    """Where in the template the pixels of the search image lie, from bright sources.
+
+    Parameters
+    ----------
+    search, template : ndarray of shape (height, width)
+        The images, the template without its sky.
+    masked : ndarray of bool, shape (height, width)
+        Pixels to leave out.
+    sources : Reference
+        Those of the template.
+
+    Returns
+    -------
+    ndarray of shape (3, 2), or None
+        Affine map: (1, x, y) of a place of the search image, times this, is its (x, y) in the
+        template. None where the images lie on each other to a tenth of a pixel, or too few sources
+        tell.
+    """
+    bright, free = _bright(masked, sources)
+    bright = bright[free][:_TELLING]
+    x, y = sources.x[bright], sources.y[bright]
+    near = np.stack(sep.winpos(search - np.median(search), x, y, _WINDOW)[:2], 1)
+    offset = np.stack(sep.winpos(template, x, y, _WINDOW)[:2], 1) - near
+    place = np.column_stack([np.ones(len(near)), near])
+    good = np.hypot(*offset.T) < _FAR
+    for _ in range(_ROUNDS):
+        if good.sum() < _LEAST:
+            return None
+        found, *_ = np.linalg.lstsq(place[good], offset[good], rcond=None)
+        rest = np.hypot(*(offset - place @ found).T)
+        good &= rest <= _CLIP * np.median(rest[good])
+    height, width = search.shape
+    corners = np.array([[1, x, y] for x in (0, width - 1) for y in (0, height - 1)])
+    if np.hypot(*(corners @ found).T).max() < _OFF:
+        return None
+    return found + np.eye(3)[:, 1:]
+
+
+def _moved(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.float32]:
+    """An image of the template on the search image's grid, through cubic splines."""
+    from scipy.ndimage import affine_transform
+
+    matrix, start = move[1:].T[::-1, ::-1], move[0, ::-1]
+    return np.asarray(affine_transform(image, matrix, start, order=3, mode="mirror"))
+
+
+def _moved_map(plane: NDArray[np.bool_], move: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Pixels of the search image near those that are set in the template, or outside of it."""
+    from scipy.ndimage import affine_transform, maximum_filter
+
+    matrix, start = move[1:].T[::-1, ::-1], move[0, ::-1]
+    nearest = affine_transform(plane.view(np.uint8), matrix, start, order=0, cval=1)
+    return np.asarray(maximum_filter(nearest, 3) > 0)
+
+
+def _moved_sources(sources: Reference, move: NDArray[np.float64]) -> Reference:
+    """Sources of the template where they are in the search image."""
+    x, y = np.linalg.solve(move[1:].T, np.stack([sources.x, sources.y]) - move[0][:, None])
+    return replace(sources, x=x, y=y)
+
+
+def _bright(
+    masked: NDArray[np.bool_], sources: Reference
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The brightest sources, and which of them have no masked pixel near."""
+    bright = np.flatnonzero(sources.flux > _BRIGHT * sources.flux_err)
+    bright = bright[np.argsort(-sources.flux[bright], kind="stable")][:_MOST]
+    x, y = sources.x[bright], sources.y[bright]
+    blocked, _, _ = sep.sum_circle(masked.astype(np.float32), x, y, _APERTURE + 4.0, subpix=1)
+    return bright, blocked == 0
 
 
 def _flux_ratio(
@@ -130,14 +223,12 @@ def _flux_ratio(
             oaconvolve(image, other.astype(np.float32), mode="same").astype(np.float32)
             for image, other in zip(images, reversed(psf), strict=True)
         ]
-    bright = np.flatnonzero(sources.flux > _BRIGHT * sources.flux_err)
-    bright = bright[np.argsort(-sources.flux[bright], kind="stable")][:_MOST]
+    bright, free = _bright(masked, sources)
     x, y = sources.x[bright], sources.y[bright]
-    blocked, _, _ = sep.sum_circle(masked.astype(np.float32), x, y, _APERTURE + 4.0, subpix=1)
     (above, _, _), (below, _, _) = (
         sep.sum_circle(np.ascontiguousarray(image), x, y, _APERTURE, subpix=5) for image in images
     )
-    good = (blocked == 0) & (above > 0) & (below > 0)
+    good = free & (above > 0) & (below > 0)
     if good.sum() < 3:
         raise UserError(
             f"{where}: only {good.sum()} bright sources lie in both images, at least 3 are needed "
