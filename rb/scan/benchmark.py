@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rb.scan.finds import matched
 from rb.scan.judge import judge, logit
 from rb.scan.photometry import measure, score_map
 from rb.scan.search import find_peaks, heat_map
-from rb.scan.task import MATCH_PX
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import SIDE_COLUMNS
 from rb.stamps.resumable import Part
@@ -71,10 +71,12 @@ def search_frame(
     clock.lap("measuring the pair")
     events = true_events(observation, pair)
     clock.lap("")
+    # Where difference imaging looks, and where anything new is put.
+    edge = settings.detection.stamp_size // 2
     found = []
     for name, network in dense.items():
         logits = heat_map(network, pair)
-        x, y = find_peaks(logits, pair.masked, _LEAST_LOGIT)
+        x, y = find_peaks(logits, pair.masked, _LEAST_LOGIT, edge)
         clock.lap(name)
         x, y = x[:_MOST], y[:_MOST]
         sources = measure(pair, x, y, gain)
@@ -88,7 +90,7 @@ def search_frame(
                 clock.lap(f"{other} on the finds of {name}")
                 found.append(_rows(f"{name} + {other}", *where, logits[y, x] + second, *flux))
     scores = score_map(pair, gain)
-    x, y = find_peaks(scores, pair.masked, _LEAST_SCORE)
+    x, y = find_peaks(scores, pair.masked, _LEAST_SCORE, edge)
     clock.lap(PROPER)
     x, y = x[:_MOST], y[:_MOST]
     none = np.full(len(x), np.nan)
@@ -108,7 +110,7 @@ def search_frame(
     for name, score in by_name.items():
         found.append(_rows(name, rows["x"], rows["y"], score, rows["flux"], rows["flux_err"]))
     table = pd.concat(found, ignore_index=True)
-    table["event"] = _matched(table, events)
+    table["event"] = matched(table["x"].to_numpy(), table["y"].to_numpy(), events)
     conditions = {
         "fwhm_search": observation.search.conditions.psf.fwhm,
         "fwhm_template": observation.template.conditions.psf.fwhm,
@@ -141,15 +143,3 @@ def _rows(
             "flux_err": np.asarray(flux_err, float),
         }
     )
-
-
-def _matched(table: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
-    """Row of the nearest event within 2.5 px of each find, -1 for a false positive."""
-    if not len(events) or not len(table):
-        return np.full(len(table), -1)
-    distance = np.hypot(
-        table["x"].to_numpy()[:, None] - events["x"].to_numpy(),
-        table["y"].to_numpy()[:, None] - events["y"].to_numpy(),
-    )
-    nearest = distance.argmin(1)
-    return np.where(distance.min(1) <= MATCH_PX, nearest, -1)

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rb.scan.task import MATCH_PX, peaks, target_map
-from rb.sources.frames import events_of
+from rb.scan.task import MATCH_PX, events_of, peaks, target_map
 
 if TYPE_CHECKING:
     from rb.stamps import StampSet

@@ -10,6 +10,7 @@ import numpy as np
 
 from rb.errors import UserError
 from rb.io.files import aside
+from rb.scan.finds import LEAST_LOGIT
 from rb.scan.images import ScanPair
 from rb.scan.judge import judge as judge_finds
 from rb.scan.judge import logit
@@ -20,15 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".parquet", ".csv", ".vot", ".fits")
-TAGS = {
-    "edge": "nearer to the border of the image than the PSF reaches",
-    "masked": "pixels within 5 px are unknown or saturated",
-}
+TAGS = {"masked": "pixels within 5 px are unknown or saturated"}
 """What the tags of a find mean."""
 
 UNITS = {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "host_sep_arcsec": "arcsec"}
-_EDGE, _NEAR = 12, 5  # px
-_BEFORE_JUDGING = -4.0  # logit from which on a find is looked at again
+_NEAR = 5  # px
 _HOST_ARCSEC = 5.0
 
 
@@ -71,7 +68,7 @@ def find(
     pair = scan.pair
     logits = heat_map(network, pair, tile, told)
     least = float(np.log(threshold / (1.0 - threshold)))
-    column, row = find_peaks(logits, pair.masked, least if judge is None else _BEFORE_JUDGING)
+    column, row = find_peaks(logits, pair.masked, least if judge is None else LEAST_LOGIT)
     found = measure(pair, column, row, scan.gain)
     odds = logits[row, column].astype(float)
     if judge is not None:
@@ -118,17 +115,10 @@ def _host_separation(scan: ScanPair, x: np.ndarray, y: np.ndarray) -> np.ndarray
 
 
 def _tags(scan: ScanPair, column: np.ndarray, row: np.ndarray) -> list[str]:
-    height, width = scan.pair.search.shape
-    padded = np.pad(scan.pair.masked, _NEAR)
-    tags = []
-    for x, y in zip(column, row, strict=True):
-        said = []
-        if min(x, y, width - 1 - x, height - 1 - y) < _EDGE:
-            said.append("edge")
-        if padded[y : y + 2 * _NEAR + 1, x : x + 2 * _NEAR + 1].any():
-            said.append("masked")
-        tags.append(" ".join(said))
-    return tags
+    from scipy.ndimage import maximum_filter
+
+    near = maximum_filter(scan.pair.masked, 2 * _NEAR + 1)[row, column]
+    return ["masked" if one else "" for one in near]
 
 
 def check_catalogue(path: Path) -> None:

@@ -31,21 +31,19 @@ def logit(p: np.ndarray) -> np.ndarray:
 
 
 def judge(scorer: Any, pair: MeasuredPair, x: NDArray, y: NDArray) -> NDArray[np.float64]:
-    """`p_real` of stamps round the pixels (x, y), (n,).
-
-    Parameters
-    ----------
-    scorer : Scorer
-        A model of search and template.
-    pair : MeasuredPair
-        The images; they are on one flux scale, so both have one zero point.
-    x, y : ndarray of shape (n,)
-        Positions, px.
-    """
-    n, size = len(x), scorer.inputs.size
-    if not n:
+    """`p_real` (n,) by a model of search and template, of stamps round the pixels (x, y)."""
+    if not len(x):
         return np.zeros(0)
-    low = size // 2
+    found = scorer.p_real(find_stamps(pair, x, y, scorer.inputs.size))
+    return np.asarray(found, dtype=np.float64)
+
+
+def find_stamps(pair: MeasuredPair, x: NDArray, y: NDArray, size: int) -> Stamps:
+    """Stamps of `size` px round the pixels (x, y), (n,), without a difference image.
+
+    The images are on one flux scale, so both have one zero point; what lies outside is 0.
+    """
+    n, low = len(x), size // 2
     column, row = (np.rint(np.asarray(v)).astype(int) for v in (x, y))
     u = np.arange(size)
     images = np.full((n, 3, size, size), np.nan, np.float32)
@@ -57,4 +55,4 @@ def judge(scorer: Any, pair: MeasuredPair, x: NDArray, y: NDArray) -> NDArray[np
     for name, noise in zip(IMAGES, pair.noise, strict=True):
         side[f"sky_noise_{name}"] = np.full(n, noise)
     psf = np.broadcast_to(pair.psf, (n, *pair.psf.shape))
-    return np.asarray(scorer.p_real(Stamps(images, None, psf, side)), dtype=np.float64)
+    return Stamps(images, None, psf, side)

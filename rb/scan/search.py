@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rb.scan.task import peaks
+from rb.scan.task import MARGIN, peaks
 from rb.survey.pipeline.pair import MeasuredPair
 
 _PSF_REACH = 14  # px, half a PSF and a bit
@@ -70,13 +70,17 @@ def heat_map(
 
 
 def find_peaks(
-    logits: NDArray[np.float32], masked: NDArray[np.bool_], least: float
+    logits: NDArray[np.float32], masked: NDArray[np.bool_], least: float, edge: int = MARGIN
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Columns and rows of the peaks of a map from a logit of `least` on, the highest first.
 
-    Peaks on masked pixels are left out, as difference imaging leaves them out.
+    Peaks on masked pixels, and nearer than `edge` px to the border, are left out, as difference
+    imaging leaves them out.
     """
     high = peaks(torch.from_numpy(logits)[None])[0].numpy() & (logits >= least) & ~masked
+    inside = np.zeros_like(high)
+    inside[edge : high.shape[0] - edge, edge : high.shape[1] - edge] = True
+    high &= inside
     row, column = np.nonzero(high)
     order = np.argsort(-logits[row, column], kind="stable")
     return column[order], row[order]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from rb.models.classifier import Classifier
-from rb.sources.frames import events_of
 from rb.stamps.augment import augment, random_elements
 from rb.stamps.datamodule import Batches, StampDataModule
+
+if TYPE_CHECKING:
+    from rb.stamps import StampSet
 
 LEAST_SNR = 3.5
 """True SNR from which a transient is to be found; fainter ones count neither way."""
@@ -19,15 +22,18 @@ LEAST_SNR = 3.5
 TOLD_SNR, MATCH_PX = 5.0, 2.5
 """What the validation counts: true SNR, and the farthest a find may lie off."""
 
+MARGIN = 14
+"""px at the edge of a tile or an image, where half the surroundings are unknown: nothing is
+learned there, and nothing looked for."""
+
 _IGNORED_SNR = 1.0
 _SPREAD_PX = 1.0  # sigma of what surrounds a transient in the map to be learned
 _FREE_PX = 3.0  # round what counts neither way
-_MARGIN = 14  # px at the edge of a tile, where half the surroundings are unknown
 _POSITIVE, _NEGATIVE = 2, 4  # exponents of the focal loss (Law & Deng 2018, ECCV, eq. 1)
 
 
 class TileDataModule(StampDataModule):
-    """Tiles with the events in them as labels (n, k, 3), see `rb.sources.frames.events_of`."""
+    """Tiles with the events in them as labels (n, k, 3), see `events_of`."""
 
     def labels(self, subset: str) -> Tensor:
         """x, y and SNR of the events of each tile of `subset`."""
@@ -85,6 +91,21 @@ def make_dense(settings: dict[str, Any], **classifier: Any) -> DenseClassifier:
     return DenseClassifier(augment=settings.get("augment"), **classifier)
 
 
+def events_of(stamp_set: StampSet) -> np.ndarray:
+    """The truth of each tile: x, y in px and true SNR, float32 (n, k, 3), NaN where there is none.
+
+    What lies on masked pixels has an SNR of 0.
+    """
+    table = stamp_set.table("events")
+    rows = {identity: row for row, identity in enumerate(stamp_set.ids)}
+    per_tile = table.groupby("id").cumcount().to_numpy()
+    found = np.full((len(stamp_set), int(per_tile.max(initial=0)) + 1, 3), np.nan, np.float32)
+    where = table["id"].map(rows).to_numpy()
+    snr = np.where(table["masked"], 0.0, table["snr"])
+    found[where, per_tile] = np.stack([table["x"], table["y"], snr], 1)
+    return found
+
+
 def turn_events(events: Tensor, elements: Tensor, size: int) -> Tensor:
     """Events (n, k, 3) of tiles that were turned by `elements`, bool (3, n)."""
     transpose, rows, columns = (e[:, None] for e in elements)
@@ -104,7 +125,7 @@ def target_map(events: Tensor, size: int) -> tuple[Tensor, Tensor]:
     n, _, _ = events.shape
     target = events.new_zeros((n, size, size))
     weight = torch.zeros_like(target)
-    weight[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = 1
+    weight[:, MARGIN:-MARGIN, MARGIN:-MARGIN] = 1
     reach = int(max(4 * _SPREAD_PX, _FREE_PX))
     snr = torch.nan_to_num(events[..., 2], nan=-1.0)
     asked = snr >= LEAST_SNR
@@ -139,7 +160,7 @@ def recall_at_rank(logits: Tensor, events: Tensor) -> Tensor:
     """Share of the events (true SNR of 5 and more) that the k highest peaks find, k of them."""
     size = logits.shape[-1]
     x, y, snr = events.unbind(-1)
-    inside = (x >= _MARGIN) & (x < size - _MARGIN) & (y >= _MARGIN) & (y < size - _MARGIN)
+    inside = (x >= MARGIN) & (x < size - MARGIN) & (y >= MARGIN) & (y < size - MARGIN)
     told = inside & (snr >= TOLD_SNR)
     k = int(told.sum())
     if not k:

@@ -16,17 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rb.io.progress import bar
 from rb.io.workers import usable_cores
 from rb.settings import OrNull, Rule, Whole, check
 from rb.stamps import StampSet, StampSetWriter
 from rb.stamps.batch import Stamps
-from rb.stamps.layout import BOGUS, REAL
-from rb.stamps.resumable import Part, open_or_build
+from rb.stamps.layout import IMAGES
+from rb.stamps.resumable import open_or_build
+from rb.survey.build import Make, iterate_pieces
 from rb.survey.pipeline.pair import VERSION
 from rb.survey.settings import CODE_VERSION, SurveySettings, settings_from_config
+from rb.survey.tiles import frame_tiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,59 +69,61 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
     settings, rest = _split_config(config)
     name = f"frames-{settings.digest()}-{rest['tile']}-{rest['frames']}-{VERSION}"
     target = Path(os.fspath(config["cache"])) / name
-    return open_or_build(target, partial(_build, target, settings, rest, progress))
+    make = partial(frame_tiles, settings, rest["tile"])
+    return open_or_build(target, partial(build, target, "frames", settings, rest, make, progress))
 
 
-def _build(
-    target: Path, settings: SurveySettings, rest: dict[str, Any], progress: bool, work: Path
+def build(
+    target: Path,
+    source: str,
+    settings: SurveySettings,
+    rest: Mapping[str, Any],
+    make: Make,
+    progress: bool,
+    work: Path,
 ) -> None:
-    import pandas as pd
+    """Write a set of what `make` makes of each frame; notes with ``events`` become that table.
 
-    from rb.survey.build import iterate_pieces
-    from rb.survey.tiles import frame_tiles
+    Parameters
+    ----------
+    target : Path
+        Folder of the set.
+    source : str
+        Name of the module that it comes from.
+    settings : SurveySettings
+        The survey.
+    rest : mapping
+        The other settings, with ``frames`` and ``processes``.
+    make : callable
+        See `rb.survey.build.iterate_pieces`.
+    progress : bool
+        Whether a bar is shown.
+    work : Path
+        Where finished frames are kept.
+    """
+    import pandas as pd
 
     writer = StampSetWriter(
         target,
-        source="frames",
+        source=source,
         parameters={
             "settings": dataclasses.asdict(settings),
-            "frames": rest["frames"],
-            "tile": rest["tile"],
+            **{key: value for key, value in rest.items() if key != "processes"},
             "code_version": CODE_VERSION,
         },
         survey="simulated",
         pixel_scale=settings.scene.pixel_scale,
-        channels=("srch", "tmpl"),
+        channels=IMAGES,
         overwrite=True,
     )
     events: list[pd.DataFrame] = []
-    make = partial(frame_tiles, settings, rest["tile"])
     processes = rest["processes"] or usable_cores()
     with writer, bar(progress, "simulating", rest["frames"], "frames") as step:
         with closing(iterate_pieces(make, work, range(rest["frames"]), processes)) as made:
             for part in made:
-                writer.append(Stamps.of_arrays(part.arrays), _labelled(part))
-                events.append(pd.DataFrame(part.note["events"]))
+                writer.append(Stamps.of_arrays(part.arrays), part.rows)
+                if "events" in part.note:
+                    events.append(pd.DataFrame(part.note["events"]))
                 step.advance()
-        writer.add_table("events", pd.concat(events, ignore_index=True))
-
-
-def _labelled(part: Part) -> pd.DataFrame:
-    """A tile counts as real when something new is in it."""
-    there = set(part.note["events"]["id"])
-    return part.rows.assign(label=[REAL if i in there else BOGUS for i in part.rows["id"]])
-
-
-def events_of(stamp_set: StampSet) -> np.ndarray:
-    """The truth of each tile: x, y in px and true SNR, float32 (n, k, 3), NaN where there is none.
-
-    What lies on masked pixels has an SNR of 0.
-    """
-    table = stamp_set.table("events")
-    rows = {identity: row for row, identity in enumerate(stamp_set.ids)}
-    per_tile = table.groupby("id").cumcount().to_numpy()
-    found = np.full((len(stamp_set), int(per_tile.max(initial=0)) + 1, 3), np.nan, np.float32)
-    where = table["id"].map(rows).to_numpy()
-    snr = np.where(table["masked"], 0.0, table["snr"])
-    found[where, per_tile] = np.stack([table["x"], table["y"], snr], 1)
-    return found
+        if events:
+            writer.add_table("events", pd.concat(events, ignore_index=True))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rb.stamps.layout import IMAGES
+from rb.stamps.layout import BOGUS, IMAGES, REAL
 from rb.survey.camera.observation import Observation, observe
 from rb.survey.pipeline.detection import psf_flux
 from rb.survey.pipeline.pair import MeasuredPair, measure_pair
@@ -35,8 +35,9 @@ def frame_tiles(settings: SurveySettings, tile: int, number: int) -> Part:
     Returns
     -------
     Part
-        Tiles (n, 3, tile, tile) with a difference image that is NaN, PSFs, rows of the catalogue;
-        the note has the columns of ``events``.
+        Tiles (n, 3, tile, tile) with a difference image that is NaN, PSFs, rows of the catalogue,
+        where a tile counts as real when something new is in it; the note has the columns of
+        ``events``.
     """
     import pandas as pd
 
@@ -66,7 +67,10 @@ def frame_tiles(settings: SurveySettings, tile: int, number: int) -> Part:
         )
         column, row = truth["x"].round() - left, truth["y"].round() - top
         inside = (column >= 0) & (column < tile) & (row >= 0) & (row < tile)
-        events.append(truth[inside].assign(id=identity, x=truth["x"] - left, y=truth["y"] - top))
+        here = truth[inside]
+        # In a tile with nothing new, a column of all events would become rows.
+        events.append(here.assign(id=identity, x=here["x"] - left, y=here["y"] - top))
+        rows[-1]["label"] = REAL if inside.any() else BOGUS
     note = pd.concat(events).to_dict("list")
     psf = np.broadcast_to(pair.psf, (len(stamps), *pair.psf.shape))
     arrays = {"stamps": np.stack(stamps), "psf": np.ascontiguousarray(psf)}

@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from dense import write_checkpoint, write_pair
+from scipy.ndimage import affine_transform
 
 from rb.cli import main
 
@@ -150,6 +151,35 @@ def test_a_template_on_another_grid_is_aligned(place, tmp_path):
         inside.x.to_numpy()[:, None] - a.x.to_numpy(), inside.y.to_numpy()[:, None] - a.y.to_numpy()
     )
     assert len(inside) > 3 and (distance.min(1) < 0.3).all()
+
+
+def test_a_template_that_is_a_little_off_is_registered_by_its_sources(place, tmp_path):
+    def turned(pixels):
+        angle = np.deg2rad(0.1)
+        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        return affine_transform(pixels, matrix, (0.4, -0.7), order=5, mode="nearest")
+
+    template = changed(place, tmp_path / "t.fits", "template", pixels=turned)
+    assert scan(place, tmp_path / "a.csv", template=template) == 0
+    assert scan(place, tmp_path / "b.csv") == 0
+    a, b = pd.read_csv(tmp_path / "a.csv"), pd.read_csv(tmp_path / "b.csv")
+    assert len(a) <= 1.2 * len(b) + 2  # without it, stars and galaxies are finds
+    bright = b[b.snr > 15]
+    distance = np.hypot(
+        bright.x.to_numpy()[:, None] - a.x.to_numpy(), bright.y.to_numpy()[:, None] - a.y.to_numpy()
+    )
+    assert len(bright) > 3 and (distance.min(1) < 0.3).all()
+    flux = a.flux.to_numpy()[distance.argmin(1)] / bright.flux
+    assert abs(np.median(flux) - 1) < 0.03
+
+
+def test_nothing_is_looked_for_where_half_the_surroundings_are_unknown(place, tmp_path):
+    assert scan(place, tmp_path / "a.csv", "--threshold", 0.001) == 0
+    finds = pd.read_csv(tmp_path / "a.csv")
+    with fits.open(place / "frames" / "00000_search.fits") as units:
+        height, width = units[0].data.shape
+    assert len(finds) > 10
+    assert finds.x.between(11, width - 12).all() and finds.y.between(11, height - 12).all()
 
 
 def test_missing_and_saturated_pixels_hold_no_finds(place, tmp_path):

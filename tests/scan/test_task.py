@@ -16,8 +16,8 @@ import rb
 from rb.metrics.search import completeness
 from rb.scan.calibration import fit_line
 from rb.scan.search import heat_map
-from rb.scan.task import peaks, recall_at_rank, target_map, turn_events
-from rb.sources.frames import events_of, open_stamps
+from rb.scan.task import events_of, peaks, recall_at_rank, target_map, turn_events
+from rb.sources.frames import open_stamps
 from rb.stamps.augment import turn_each
 from rb.stamps.stampset import StampSet
 from rb.survey.pipeline.pair import MeasuredPair
@@ -151,6 +151,45 @@ def test_tiles_of_frames_carry_their_truth(tmp_path):
     assert 0.6 < np.median(ratios) < 1.3  # the seeing differs, so hosts add their part
     again = open_stamps(SMALL | {"cache": str(tmp_path / "b"), "processes": 2}, progress=False)
     assert again.digest == stamps.digest
+
+
+@pytest.mark.slow
+def test_a_tile_with_nothing_new_is_no_event(tmp_path):
+    lone = SMALL | {"frames": 1, "cache": str(tmp_path)}
+    lone["scene"] = SMALL["scene"] | {"sn_per_frame": 1}
+    stamps = open_stamps(lone, progress=False)
+    assert np.isfinite(events_of(stamps)[..., 0]).sum() == len(stamps.table("events")) == 1
+    assert sorted(stamps.labels) == [0, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_what_a_search_finds_trains_its_second_look(tmp_path, monkeypatch):
+    words = [
+        "data=finds",
+        "data.frames=3",
+        "data.processes=1",
+        "data.scene.frame_size=384",
+        "data.scene.sn_per_frame=12",
+        "data.scene.star_density=20",
+        "model=nodia_matched",
+        "model.init_from=nodia",
+        "trainer=modern",
+        "trainer.max_epochs=1",
+        "trainer.accelerator=cpu",
+        "split=grouped",
+        "split.test=0.0",
+        f"paths.root={tmp_path}",
+    ]
+    assert run_here(monkeypatch, "train.py", *words, "name=second") == 0
+    (folder,) = (tmp_path / ".cache").glob("finds-*")
+    stamps = StampSet.open(folder)
+    assert stamps.channels == ("srch", "tmpl") and len(set(stamps.groups)) == 3
+    real = np.array(stamps.labels) == 0
+    assert 5 < real.sum() < len(stamps) - 5
+    middle = stamps[np.flatnonzero(real)[0]][1]
+    assert np.isfinite(middle).all() and middle[23:28, 23:28].mean() > middle[:5].mean()
+    assert rb.load("second", tmp_path / "mlruns").inputs.kind == "nodia"
+    assert run_here(monkeypatch, "train.py", *words, "data.search=nowhere.ckpt") == 2
 
 
 @pytest.mark.slow
