@@ -23,6 +23,7 @@ _APERTURE = 6.0  # px
 _WINDOW = 2.0  # px, sigma of the window of positions
 _FAR, _OFF = 2.0, 0.1  # px: larger offsets are not of one source; smaller ones are left as they are
 _LEAST, _TELLING = 8, 100  # sources that tell an affine map
+_RAYLEIGH = 1.1774  # median distance of two coordinates that scatter by 1
 _ROUNDS, _CLIP = 4, 4.0  # fits, and medians of what is left that may lie off
 
 VERSION = 2
@@ -47,6 +48,8 @@ class MeasuredPair:
         Flux in the search image over flux in the template.
     sources : Reference
         Those of the template.
+    registration : float
+        Scatter of sources between the images along each axis, px; 0 where too few tell.
     """
 
     search: NDArray[np.float32]
@@ -56,6 +59,7 @@ class MeasuredPair:
     noise: tuple[float, float]
     ratio: float
     sources: Reference
+    registration: float = 0.0
 
 
 def measure_pair(
@@ -99,7 +103,7 @@ def measure_pair(
         raise UserError(f"{where}: the template's sky has no noise; give unprocessed pixels")
     flat = np.ascontiguousarray(clean[1] - first.back())
     sources = find_reference(flat, float(first.globalrms), settings)
-    move = registration(clean[0], flat, masked, sources)
+    move, scatter = registration(clean[0], flat, masked, sources)
     if move is not None:
         flat[~np.isfinite(template)] = 0.0
         clean[1] = flat = _moved(flat, move)
@@ -124,6 +128,7 @@ def measure_pair(
         (noise[0], noise[1] * ratio),
         ratio,
         sources,
+        scatter,
     )
 
 
@@ -132,7 +137,7 @@ def registration(
     template: NDArray[np.float32],
     masked: NDArray[np.bool_],
     sources: Reference,
-) -> NDArray[np.float64] | None:
+) -> tuple[NDArray[np.float64] | None, float]:
     """Where in the template the pixels of the search image lie, from bright sources.
 
     Parameters
@@ -146,10 +151,12 @@ def registration(
 
     Returns
     -------
-    ndarray of shape (3, 2), or None
+    move : ndarray of shape (3, 2), or None
         Affine map: (1, x, y) of a place of the search image, times this, is its (x, y) in the
         template. None where the images lie on each other to a tenth of a pixel, or too few sources
         tell.
+    scatter : float
+        What is left after it along each axis, px; 0 where too few sources tell.
     """
     bright, free = _bright(masked, sources)
     bright = bright[free][:_TELLING]
@@ -160,15 +167,17 @@ def registration(
     good = np.hypot(*offset.T) < _FAR
     for _ in range(_ROUNDS):
         if good.sum() < _LEAST:
-            return None
+            return None, 0.0
         found, *_ = np.linalg.lstsq(place[good], offset[good], rcond=None)
         rest = np.hypot(*(offset - place @ found).T)
         good &= rest <= _CLIP * np.median(rest[good])
     height, width = search.shape
     corners = np.array([[1, x, y] for x in (0, width - 1) for y in (0, height - 1)])
+    # Of the brightest, whose places have hardly an error of their own.
+    scatter = float(np.median(rest[good][: _LEAST * 3])) / _RAYLEIGH
     if np.hypot(*(corners @ found).T).max() < _OFF:
-        return None
-    return found + np.eye(3)[:, 1:]
+        return None, scatter
+    return found + np.eye(3)[:, 1:], scatter
 
 
 def _moved(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.float32]:
