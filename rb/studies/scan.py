@@ -25,6 +25,7 @@ from rb.scan.task import TOLD_SNR
 from rb.scoring.export import network_scorer, weights_digest
 from rb.settings import Items, Number, Rule, Text, Whole, check
 from rb.stamps.resumable import Part, Parts
+from rb.survey.pipeline.pair import VERSION
 from rb.survey.settings import SurveySettings, settings_from_config
 from rb.tracking import Tracking
 
@@ -183,7 +184,8 @@ def search_frames(
     digests: dict[str, str],
 ) -> list[Part]:
     """Search all frames; what was searched before by the same models is read."""
-    key = hashlib.sha256(json.dumps([settings.digest(), digests]).encode()).hexdigest()[:16]
+    about = json.dumps([settings.digest(), VERSION, digests])
+    key = hashlib.sha256(about.encode()).hexdigest()[:16]
     kept = Parts(cache / f"scan-study-{key}")
     found = []
     threads = torch.get_num_threads()
