@@ -14,11 +14,10 @@ Whatever is wrong is said in one form, ``KEY is VALUE; give WHAT``.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Protocol, TypeVar, get_args, get_type_hints
@@ -306,24 +305,6 @@ def check(given: Mapping[str, Any], rules: Mapping[str, Rule], key: str = "") ->
             at, value = f"{at}.{part}".lstrip("."), value.get(part)
         found[name] = rule.read(at, value)
     return found
-
-
-def argument(rule: Rule) -> Callable[[str], Any]:
-    """A ``type`` for `argparse` that keeps a rule for numbers."""
-
-    def read_text(text: str) -> Any:
-        value: Any = text
-        for kind in (float, int):
-            try:
-                value = kind(text)
-            except ValueError:
-                continue
-        try:
-            return rule.read("it", value)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read_text
 
 
 def refuse(key: str, value: Any, what: str) -> NoReturn:

@@ -15,6 +15,7 @@ import pytest
 from toys import REPOSITORY, TINY, write_set
 
 from rb.cli import main
+from rb.tracking import Tracking
 
 
 def free_port() -> int:
@@ -151,3 +152,13 @@ def test_what_cannot_be_opened_is_said(tmp_path, monkeypatch, capsys):
         number = str(taken.getsockname()[1])
         assert main(["ui", "--runs", str(tmp_path), "--port", number]) == 2
     assert f"--port: {number} is in use" in capsys.readouterr().err
+
+
+def test_an_experiment_that_is_not_there_is_named_and_not_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = Tracking(None, tmp_path, "rb")
+    words = ["ui", "--runs", str(tmp_path), "--port", str(free_port()), "--experiment", "rv"]
+    assert main(words) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "has no experiment 'rv'; it has: " in said and "rb" in said.split("it has: ")[1]
+    assert store.client.get_experiment_by_name("rv") is None

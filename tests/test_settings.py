@@ -5,7 +5,6 @@ The values are made from the declarations; what refuses them is the function tha
 
 from __future__ import annotations
 
-import argparse
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +36,6 @@ from rb.settings import (
     Span,
     Text,
     Whole,
-    argument,
     check,
     read,
     rules_of,
@@ -240,14 +238,3 @@ def test_a_group_keeps_its_defaults_and_wants_what_has_none() -> None:
 def test_long_values_are_cut() -> None:
     assert len(shown("x" * 1000)) <= 100
     assert (shown(True), shown(None), shown("a"), shown(3)) == ("true", "not set", "'a'", "3")
-
-
-def test_arguments_of_a_command_keep_rules_too(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--n", type=argument(Whole(1)))
-    parser.add_argument("--s", type=argument(Number(above=0)))
-    assert vars(parser.parse_args(["--n", "3", "--s", "2"])) == {"n": 3, "s": 2.0}
-    for wrong in ("0", "-1", "1.5", "many", "nan"):
-        with pytest.raises(SystemExit):
-            parser.parse_args(["--n", wrong])
-        assert "; give a whole number of at least 1" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def _show(
     from rb.tracking import Tracking
     from rb.tracking.view import view_address
 
-    tracking = Tracking(None, folder, arguments.experiment)
+    tracking = Tracking(None, folder, arguments.experiment, create=False)
     if server is not None:
         server.wait_for(page)
     link = view_address(page, tracking.experiment_id)

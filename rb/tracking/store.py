@@ -64,11 +64,13 @@ class Tracking:
         Name of the MLflow experiment; created if it is not there.
     timeout_s : float
         How long a server may take to answer, s.
+    create : bool
+        Whether an experiment that is not there is created.
 
     Raises
     ------
     UserError
-        If the store cannot be reached.
+        If the store cannot be reached, or has no such experiment and none is to be created.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Tracking:
         folder: str | os.PathLike[str],
         experiment: str,
         timeout_s: float = TIMEOUT_S,
+        create: bool = True,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.timeout_s = timeout_s
@@ -107,7 +110,7 @@ class Tracking:
                     os.environ["MLFLOW_TRACKING_URI"] = given
                 client = mlflow.MlflowClient(self.uri)
                 self.client: Any = GuardedClient(client, self.uri, self.read_only)
-                self.experiment_id = self._experiment(experiment)
+                self.experiment_id = self._experiment(experiment, create)
                 mlflow.set_experiment(experiment_id=self.experiment_id)
         except (mlflow.exceptions.MlflowException, OSError) as error:
             reason = str(error).splitlines()[0]
@@ -116,11 +119,12 @@ class Tracking:
             prepare_view(self.client, self.experiment_id)
             self._mark_dead_runs()
 
-    def _experiment(self, name: str) -> str:
+    def _experiment(self, name: str, create: bool) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            if self.read_only:
-                raise UserError(f"tracking.experiment: {self.folder} has no experiment '{name}'")
+            if self.read_only or not create:
+                have = ", ".join(e.name for e in self.client.search_experiments())
+                raise UserError(f"{self.folder} has no experiment '{name}'; it has: {have}")
             place = database.artifact_place(self.folder) if self.is_local else None
             # Makes the page show columns for training runs, not for chat traces.
             kind = {"mlflow.experimentKind": "custom_model_development"}
