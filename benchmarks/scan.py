@@ -1,13 +1,11 @@
 """Searches of whole images beside difference imaging, on the sheet and off it.
 
     python train.py experiment=scan
-    python train.py experiment=scan model.network.compare=false trainer.max_epochs=10 \
-        name=scan_plain
     python train.py model=dia trainer=quick data.seed=7 data.detection.threshold=1.0 \
         data.detection.snr_min=3.0 data.detection.dipole_pixels=289 \
         data.detection.max_ellipticity=0.99 data.candidates=20000 split=grouped split.test=0.0 \
         name=dia_low
-    python benchmarks/scan.py scan scan_plain dia_low dia nodia
+    python benchmarks/scan.py scan dia_low dia nodia
 
 `dia_low` is the bar: the paper's network on difference, search and template, trained on what
 difference imaging with a low threshold finds in frames of the same seed. The test frames are of
@@ -140,10 +138,18 @@ def off_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) 
     write("scan_off_the_sheet", pd.DataFrame(rows).round(3), about)
 
 
+def _words(given: list[str]) -> list[str]:
+    """A command line without the place where it ran."""
+    if "--root" not in given:
+        return given
+    at = given.index("--root")
+    return given[:at] + given[at + 2 :]
+
+
 def write(name: str, table: pd.DataFrame, about: str) -> None:
     """Keep a table with what made it."""
     print(table.to_string(index=False), "\n", flush=True)
-    command = " ".join(["python benchmarks/scan.py", *(a for a in sys.argv[1:] if "/" not in a)])
+    command = " ".join(["python benchmarks/scan.py", *_words(sys.argv[1:])])
     head = f"# {command}, at commit {(git_commit() or 'unknown')[:10]}\n# {about}\n"
     path = ROOT / "benchmarks" / "results" / f"{name}.csv"
     path.write_text(head + table.to_csv(index=False), encoding="utf-8")
