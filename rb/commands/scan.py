@@ -20,15 +20,17 @@ _SMALLEST_TILE = 128
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "search", metavar="SEARCH", help="FITS image, FILE or FILE[EXTENSION], or a folder of them"
-    )
+        "search", metavar="SEARCH",
+        help="FITS image, FILE or FILE[EXTENSION], a folder of them, or a list of pairs: a CSV "
+        "file with the columns search and template",
+    )  # fmt: skip
     parser.add_argument(
-        "template", metavar="TEMPLATE",
+        "template", metavar="TEMPLATE", nargs="?",
         help="the same sky before; of a folder, the folder with files of the same names",
     )  # fmt: skip
     parser.add_argument(
         "--out", default="finds.parquet", metavar="CATALOGUE",
-        help=".parquet, .csv, .vot or .fits (finds.parquet); of a folder, a folder",
+        help=".parquet, .csv, .vot or .fits (finds.parquet); of several pairs, a folder",
     )  # fmt: skip
     parser.add_argument(
         "--model", default="scan", metavar="NAME",
@@ -57,6 +59,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gain", type=amount("electrons"), metavar="E", help="electrons per unit (card GAIN)"
     )
     parser.add_argument(
+        "--psf", nargs=2, metavar=("SEARCH", "TEMPLATE"),
+        help="FITS images of the PSFs, each with its peak in the middle (measured from stars)",
+    )  # fmt: skip
+    parser.add_argument(
         "--tile", type=positive, default=1024, metavar="PX", help="looked at at once (1024)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a catalogue")
@@ -65,50 +71,28 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _scan(arguments: argparse.Namespace) -> int:
     from rb.scan.catalogue import check_catalogue
+    from rb.scan.jobs import jobs_of
 
     if arguments.tile < _SMALLEST_TILE:
         raise UserError(f"--tile is {arguments.tile}; give at least {_SMALLEST_TILE} px")
-    jobs = _jobs(arguments)
+    jobs, single = jobs_of(
+        arguments.search, arguments.template, Path(arguments.out), arguments.overwrite
+    )
+    for option in ("regions", "png", "psf"):
+        if getattr(arguments, option) and not single:
+            raise UserError(f"--{option} is of a single pair; scan the images one by one")
+    if not single:
+        Path(arguments.out).mkdir(parents=True, exist_ok=True)
     for _, _, out in jobs:
         check_catalogue(out)
     network, threshold, name = _network(arguments)
     judge = _judge(arguments)
     for search, template, out in jobs:
         table, scan = _one(arguments, network, judge, threshold, name, search, template, out)
-        if len(jobs) == 1:
+        if single:
             _pictures(arguments, table, scan, search)
         print(f"{out}: {len(table)} finds with p_real >= {threshold:g} in {search}")
     return 0
-
-
-def _jobs(arguments: argparse.Namespace) -> list[tuple[str, str, Path]]:
-    """Search image, template and catalogue of each pair that is still to be scanned."""
-    search, template, out = (Path(p) for p in (arguments.search, arguments.template, arguments.out))
-    if not search.is_dir():
-        if out.exists() and not arguments.overwrite:
-            raise UserError(f"{out}: exists already; choose another name or --overwrite")
-        return [(arguments.search, arguments.template, out)]
-    if not template.is_dir():
-        raise UserError(f"{template}: {search} is a folder, so give a folder of templates")
-    if arguments.regions or arguments.png:
-        raise UserError("--regions and --png are of a single pair; scan the images one by one")
-    names = sorted(p.name for p in search.iterdir() if ".fit" in p.name and p.is_file())
-    if not names:
-        raise UserError(f"{search}: holds no FITS files")
-    missing = [name for name in names if not (template / name).exists()]
-    if missing:
-        raise UserError(f"{template}: has no {missing[0]} ({len(missing)} templates are missing)")
-    if out.suffix:
-        raise UserError(f"{out}: {search} is a folder, so give --out a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (str(search / name), str(template / name), out / f"{name.split('.fit')[0]}.parquet")
-        for name in names
-    ]
-    # A catalogue is there when it is whole, so that a scan that was stopped goes on.
-    todo = [job for job in jobs if arguments.overwrite or not job[2].exists()]
-    print(f"{search}: {len(jobs)} pairs, {len(jobs) - len(todo)} of them scanned before")
-    return todo
 
 
 def _network(arguments: argparse.Namespace) -> tuple[Any, float, str]:
@@ -155,7 +139,9 @@ def _one(
     from rb.scan.images import read_pair
     from rb.version import __version__
 
-    scan = read_pair(search, template, arguments.saturation, arguments.zero_point, arguments.gain)
+    scan = read_pair(
+        search, template, arguments.saturation, arguments.zero_point, arguments.gain, arguments.psf
+    )
     with bar(not arguments.quiet, "scanning", 1.0, "image") as step:
         table = find(network, scan, threshold, arguments.tile, step.at, judge)
     about = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rb.errors import UserError
 from rb.models.modern.matching import common_psf
@@ -107,3 +109,12 @@ class DenseNetwork(nn.Module):
             planes.append(asinh(pair.search - pair.template))
         scalars = [*log_width(psfs).unbind(1), torch.log(noise[1] / noise[0]).clamp(-5, 5)]
         return torch.stack(planes, 1), torch.stack(scalars, 1)
+
+
+def fused(network: DenseNetwork) -> DenseNetwork:
+    """The same network, in evaluation mode, with its normalisations inside its convolutions."""
+    network = copy.deepcopy(network)
+    for i, (block, norm) in enumerate(zip(network.blocks, network.norms, strict=True)):
+        assert isinstance(block, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        network.blocks[i], network.norms[i] = fuse_conv_bn_eval(block, norm), nn.Identity()
+    return network

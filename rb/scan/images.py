@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rb.errors import UserError
+from rb.survey.pipeline.measure import PSF_SIZE
 from rb.survey.pipeline.pair import MeasuredPair, measure_pair
 
 _SAME_PX = 0.3  # corners that lie closer are on one grid
@@ -89,8 +90,21 @@ class ScanPair:
     scale: float | None
 
 
-def read_image(place: str) -> Image:
+def split_place(place: str) -> tuple[str, str | None]:
+    """File and extension of ``FILE`` or ``FILE[EXTENSION]``."""
+    match = None if Path(place).exists() else _EXTENSION.fullmatch(place)
+    return (match[1], match[2]) if match else (place, None)
+
+
+def read_image(place: str, least: int = 64) -> Image:
     """Read ``FILE`` or ``FILE[EXTENSION]``; without one, the first image in the file.
+
+    Parameters
+    ----------
+    place : str
+        The image.
+    least : int
+        px that it has along a side.
 
     Raises
     ------
@@ -101,8 +115,7 @@ def read_image(place: str) -> Image:
     from astropy.utils.exceptions import AstropyWarning
     from astropy.wcs import WCS
 
-    match = None if Path(place).exists() else _EXTENSION.fullmatch(place)
-    path, extension = (match[1], match[2]) if match else (place, None)
+    path, extension = split_place(place)
     if not Path(path).is_file():
         raise UserError(f"{path}: there is no such file")
     try:
@@ -123,9 +136,35 @@ def read_image(place: str) -> Image:
         raise UserError(f"{path}: not a whole FITS image ({reason[:120]})") from error
     while pixels.ndim > 2 and pixels.shape[0] == 1:
         pixels = pixels[0]
-    if min(pixels.shape) < 64:
-        raise UserError(f"{place}: {pixels.shape[1]}x{pixels.shape[0]} px; give at least 64x64")
+    if min(pixels.shape) < least:
+        raise UserError(
+            f"{place}: {pixels.shape[1]}x{pixels.shape[0]} px; give at least {least}x{least}"
+        )
     return Image(place, pixels, header, wcs if wcs.has_celestial else None)
+
+
+def read_psf(place: str) -> NDArray[np.float64]:
+    """The PSF of an image, (PSF_SIZE, PSF_SIZE), of sum 1, from a FITS image of it.
+
+    It is in the image's pixels, with its peak in the middle; what is smaller is taken as 0 round
+    it, what is larger is cut.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or is no such image.
+    """
+    pixels = read_image(place, 5).pixels.astype(np.float64)
+    height, width = pixels.shape
+    if height % 2 == 0 or width % 2 == 0 or not np.isfinite(pixels).all():
+        raise UserError(f"{place}: give a PSF of odd height and width, without unknown pixels")
+    row, column = np.unravel_index(pixels.argmax(), pixels.shape)
+    if max(abs(row - height // 2), abs(column - width // 2)) > 1:
+        raise UserError(f"{place}: the peak of a PSF lies in the middle; here it is elsewhere")
+    padded = np.pad(pixels, PSF_SIZE // 2)
+    top, left = height // 2, width // 2
+    cut = padded[top : top + PSF_SIZE, left : left + PSF_SIZE]
+    return np.asarray(cut / cut.sum())
 
 
 def _image_unit(units: Any, extension: str | None, path: str) -> Any:
@@ -155,6 +194,7 @@ def read_pair(
     saturation: float | None = None,
     zero_point: float | None = None,
     gain: float | None = None,
+    psf: tuple[str, str] | None = None,
 ) -> ScanPair:
     """Read a pair and measure it; the template is resampled where it lies on another grid.
 
@@ -166,6 +206,8 @@ def read_pair(
         Level from which pixels of either are left out; by default as the headers say.
     zero_point, gain : float, optional
         Of the search image, by default as its header says.
+    psf : (str, str), optional
+        Images of the PSFs of search and template, see `read_psf`; measured without them.
 
     Raises
     ------
@@ -177,10 +219,12 @@ def read_pair(
     pixels, deep_masked = deep.pixels, _saturated(deep, saturation)
     if not _on_one_grid(night, deep):
         pixels, deep_masked = _aligned(night, deep, deep_masked)
-    pair = measure_pair(night.pixels, pixels, masked | deep_masked, where=f"{search}, {template}")
+    psfs = None if psf is None else np.stack([read_psf(place) for place in psf])
+    where = f"{search}, {template}"
+    pair = measure_pair(night.pixels, pixels, masked | deep_masked, where=where, psf=psfs)
     if not np.isfinite(pair.psf).all():
         raise UserError(
-            f"{search}, {template}: no bright, single star tells the PSFs; give a larger image"
+            f"{where}: no bright, single star tells the PSFs; give a larger image, or both --psf"
         )
     return ScanPair(
         pair,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rb.models.dense import fused
 from rb.scan.task import MARGIN, peaks
 from rb.survey.pipeline.pair import MeasuredPair
 
@@ -39,6 +40,7 @@ def heat_map(
     -------
     ndarray of shape (height, width)
     """
+    network = fused(network)
     reach = int(network.reach) + _PSF_REACH
     reach += reach % _GRID
     tile = max(tile - tile % _GRID, _GRID)

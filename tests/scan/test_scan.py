@@ -13,6 +13,7 @@ from dense import write_checkpoint, write_pair
 from scipy.ndimage import affine_transform
 
 from rb.cli import main
+from rb.scan.images import read_pair
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +211,65 @@ def test_a_folder_is_scanned_pair_by_pair_and_gone_on_with(place, tmp_path, caps
     assert "2 pairs, 1 of them scanned before" in capsys.readouterr().out
     assert (tmp_path / "out" / "a.parquet").read_bytes() == first
     assert (tmp_path / "out" / "b.parquet").exists()
+
+
+def listed(path, *pairs, head="search,template"):
+    path.write_text("\n".join([head, *(",".join(map(str, pair)) for pair in pairs)]) + "\n")
+    return path
+
+
+def test_a_list_is_scanned_pair_by_pair_and_gone_on_with(place, tmp_path, capsys):
+    model = ["--model", str(place / "model.ckpt"), "--quiet"]
+    search, template = (place / "frames" / f"00000_{kind}.fits" for kind in ("search", "template"))
+    shutil.copy(search, tmp_path / "other.fits")
+    pairs = listed(
+        tmp_path / "pairs.csv", (search, template), (f"{tmp_path}/other.fits[0]", template)
+    )
+    words = ["scan", str(pairs), "--out", str(tmp_path / "out"), *model]
+    assert main(words) == 0
+    names = ["00000_search.parquet", "other_0.parquet"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+    one, two = (pd.read_parquet(tmp_path / "out" / name) for name in names)
+    pd.testing.assert_frame_equal(one, two)
+    (tmp_path / "out" / names[0]).unlink()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "2 pairs, 1 of them scanned before" in capsys.readouterr().out
+
+    def refuses(words, what):
+        assert main(["scan", *map(str, words), "--out", str(tmp_path / "no"), *model]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and said.count("\n") == 1 and what in said
+        assert not (tmp_path / "no").exists()
+
+    refuses([pairs, template], "is a list")
+    refuses([pairs, "--png", tmp_path / "f.png"], "--png is of a single pair")
+    refuses([search], "give the template")
+    refuses([tmp_path / "none.csv"], "not a list of pairs")
+    refuses([listed(tmp_path / "a.csv", (search, template), head="a,b")], "search,template")
+    refuses([listed(tmp_path / "b.csv", (search, tmp_path / "gone.fits"))], "b.csv, line 2")
+    refuses([listed(tmp_path / "c.csv", (search, template), (search, template))], "two search")
+
+
+def test_psfs_that_are_given_are_used(place, tmp_path, capsys):
+    search, template = (place / "frames" / f"00000_{kind}.fits" for kind in ("search", "template"))
+    measured = read_pair(str(search), str(template)).pair.psf
+    for name, pixels in zip("st", measured, strict=True):
+        # On a larger image, and not of sum 1.
+        fits.PrimaryHDU(np.pad(7 * pixels, 4)).writeto(tmp_path / f"{name}.fits")
+        fits.PrimaryHDU(np.roll(pixels, 5)).writeto(tmp_path / f"{name}_off.fits")
+    given = [tmp_path / "s.fits", tmp_path / "t.fits"]
+    assert scan(place, tmp_path / "a.csv") == 0
+    assert scan(place, tmp_path / "b.csv", "--psf", *given) == 0
+    assert scan(place, tmp_path / "c.csv", "--psf", *reversed(given)) == 0
+    a, b, c = (pd.read_csv(tmp_path / f"{name}.csv") for name in "abc")
+    pd.testing.assert_frame_equal(a, b, rtol=1e-4)
+    assert len(c) != len(a) or not np.allclose(a.flux, c.flux, rtol=1e-3)
+    out = tmp_path / "f.csv"
+    wrong = [tmp_path / "s_off.fits", tmp_path / "t.fits"]
+    assert "in the middle" in refused(capsys, place, out, "--psf", *wrong)
+    assert "odd height" in refused(capsys, place, out, "--psf", search, template)
+    assert not out.exists()
 
 
 def test_nothing_new_is_an_empty_catalogue(place, tmp_path):

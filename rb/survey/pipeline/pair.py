@@ -26,7 +26,7 @@ _LEAST, _TELLING = 8, 100  # sources that tell an affine map
 _RAYLEIGH = 1.1774  # median distance of two coordinates that scatter by 1
 _ROUNDS, _CLIP = 4, 4.0  # fits, and medians of what is left that may lie off
 
-VERSION = 2
+VERSION = 3
 """Of what is measured here; what was built with another one is built again."""
 
 
@@ -68,6 +68,7 @@ def measure_pair(
     masked: NDArray[np.bool_],
     settings: DetectionSettings | None = None,
     where: str = "the pair",
+    psf: NDArray | None = None,
 ) -> MeasuredPair:
     """Measure a pair.
 
@@ -82,6 +83,8 @@ def measure_pair(
         How deep the template's sources are looked for; by default as in the simulated survey.
     where : str
         How messages call the pair.
+    psf : ndarray of shape (2, PSF_SIZE, PSF_SIZE), optional
+        PSFs of search and template, each of sum 1; measured from stars without them.
 
     Raises
     ------
@@ -108,23 +111,25 @@ def measure_pair(
         flat[~np.isfinite(template)] = 0.0
         clean[1] = flat = _moved(flat, move)
         masked, unknown = (_moved_map(plane, move) | plane for plane in (masked, unknown))
-        sources = _moved_sources(sources, move)
+        x, y = _moved_places(sources.x, sources.y, move)
+        sources = replace(sources, x=x, y=y)
     stars = find_stars(flat, ~masked, sources)
-    psf, noise = [], []
+    psfs, noise = [], []
     for number, image in enumerate(clean):
         sky, found = measure_image(image, masked, stars, sources)
         level = np.kron(sky.back(), np.ones((STEP, STEP), np.float32))
         clean[number] = image - level[: image.shape[0], : image.shape[1]]
-        psf.append(found)
+        psfs.append(found)
         noise.append(float(sky.globalrms))
-    ratio = _flux_ratio(clean, psf, masked, sources, where)
+    known = np.stack(psfs) if psf is None else psf
+    ratio = _flux_ratio(clean, known, masked, sources, where)
     for image in clean:
         image[unknown] = 0.0
     return MeasuredPair(
         clean[0],
         clean[1] * np.float32(ratio),
         masked,
-        np.stack(psf).astype(np.float32),
+        known.astype(np.float32),
         (noise[0], noise[1] * ratio),
         ratio,
         sources,
@@ -190,17 +195,23 @@ def _moved(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.
 
 def _moved_map(plane: NDArray[np.bool_], move: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Pixels of the search image near those that are set in the template, or outside of it."""
-    from scipy.ndimage import affine_transform, maximum_filter
+    from scipy.ndimage import binary_dilation
 
-    matrix, start = move[1:].T[::-1, ::-1], move[0, ::-1]
-    nearest = affine_transform(plane.view(np.uint8), matrix, start, order=0, cval=1)
-    return np.asarray(maximum_filter(nearest, 3) > 0)
+    height, width = plane.shape
+    row, column = np.nonzero(plane)
+    x, y = (np.rint(v).astype(int) for v in _moved_places(column, row, move))
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    near = np.zeros_like(plane)
+    near[y[inside], x[inside]] = True
+    near = binary_dilation(near, np.ones((3, 3)))
+    # Where the pixels lie in the template.
+    x, y = (a + b * np.arange(width) + c * np.arange(height)[:, None] for a, b, c in move.T)
+    return np.asarray(near | (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1))
 
 
-def _moved_sources(sources: Reference, move: NDArray[np.float64]) -> Reference:
-    """Sources of the template where they are in the search image."""
-    x, y = np.linalg.solve(move[1:].T, np.stack([sources.x, sources.y]) - move[0][:, None])
-    return replace(sources, x=x, y=y)
+def _moved_places(x: NDArray, y: NDArray, move: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places (2, n) in the search image of those of the template."""
+    return np.asarray(np.linalg.solve(move[1:].T, np.stack([x, y]) - move[0][:, None]))
 
 
 def _bright(
@@ -216,7 +227,7 @@ def _bright(
 
 def _flux_ratio(
     images: list[NDArray[np.float32]],
-    psf: list[NDArray[np.float64]],
+    psf: NDArray[np.float64],
     masked: NDArray[np.bool_],
     sources: Reference,
     where: str,
@@ -227,10 +238,10 @@ def _flux_ratio(
     """
     from scipy.signal import oaconvolve
 
-    if all(np.isfinite(one).all() for one in psf):
+    if np.isfinite(psf).all():
         images = [
             oaconvolve(image, other.astype(np.float32), mode="same").astype(np.float32)
-            for image, other in zip(images, reversed(psf), strict=True)
+            for image, other in zip(images, psf[::-1], strict=True)
         ]
     bright, free = _bright(masked, sources)
     x, y = sources.x[bright], sources.y[bright]
