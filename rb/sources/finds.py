@@ -16,12 +16,12 @@ from typing import Any
 from rb.errors import UserError
 from rb.models.pretrained import published_file
 from rb.scan.finds import frame_finds, searcher
-from rb.settings import OrNull, Rule, Text, Whole, check
+from rb.settings import OrNull, Rule, Text, Whole
 from rb.sources.frames import build
 from rb.stamps import StampSet
 from rb.stamps.resumable import open_or_build
 from rb.survey.pipeline.pair import VERSION
-from rb.survey.settings import SurveySettings, settings_from_config
+from rb.survey.settings import split_config
 
 SETTINGS: dict[str, Rule] = {
     "frames": Whole(1, 100000),
@@ -29,17 +29,14 @@ SETTINGS: dict[str, Rule] = {
     "processes": OrNull(Whole(1)),
 }
 _DEFAULTS = {"frames": 600, "search": "scan", "processes": None}
-_OTHERS = ("name", "cache", "candidates", "keep_frames", *SETTINGS)
-
-
-def _split_config(config: Mapping[str, Any]) -> tuple[SurveySettings, dict[str, Any]]:
-    physics = {key: value for key, value in config.items() if key not in _OTHERS}
-    return settings_from_config(physics), check(_DEFAULTS | dict(config), SETTINGS, "data")
+_split = partial(
+    split_config, rules=SETTINGS, defaults=_DEFAULTS, left_out=("candidates", "keep_frames")
+)
 
 
 def check_settings(config: Mapping[str, Any]) -> None:
     """Refuse settings that make no sense, by name."""
-    _, rest = _split_config(config)
+    _, rest = _split(config)
     if published_file(rest["search"]) is None and not Path(rest["search"]).is_file():
         raise UserError(
             f"data.search is '{rest['search']}': there is no such file; give the checkpoint of a "
@@ -56,7 +53,7 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
         A setting makes no sense (the message names it), or the cache cannot be written to.
     """
     check_settings(config)
-    settings, rest = _split_config(config)
+    settings, rest = _split(config)
     searcher(rest["search"])  # said here, and not by the processes
     file = published_file(rest["search"]) or Path(rest["search"])
     weights = hashlib.sha256(file.read_bytes()).hexdigest()[:8]

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from rb.io.progress import bar
 from rb.io.workers import usable_cores
-from rb.settings import OrNull, Rule, Whole, check
+from rb.settings import OrNull, Rule, Whole
 from rb.stamps import StampSet, StampSetWriter
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import IMAGES
 from rb.stamps.resumable import open_or_build
 from rb.survey.build import Make, iterate_pieces
 from rb.survey.pipeline.pair import VERSION
-from rb.survey.settings import CODE_VERSION, SurveySettings, settings_from_config
+from rb.survey.settings import CODE_VERSION, SurveySettings, split_config
 from rb.survey.tiles import frame_tiles
 
 if TYPE_CHECKING:
@@ -37,17 +37,14 @@ SETTINGS: dict[str, Rule] = {
     "processes": OrNull(Whole(1)),
 }
 _DEFAULTS = {"frames": 300, "tile": 320, "processes": None}
-_OTHERS = ("name", "cache", "candidates", "keep_frames", *SETTINGS)
-
-
-def _split_config(config: Mapping[str, Any]) -> tuple[SurveySettings, dict[str, Any]]:
-    physics = {key: value for key, value in config.items() if key not in _OTHERS}
-    return settings_from_config(physics), check(_DEFAULTS | dict(config), SETTINGS, "data")
+_split = partial(
+    split_config, rules=SETTINGS, defaults=_DEFAULTS, left_out=("candidates", "keep_frames")
+)
 
 
 def check_settings(config: Mapping[str, Any]) -> None:
     """Refuse settings that make no sense, by name."""
-    settings, rest = _split_config(config)
+    settings, rest = _split(config)
     if rest["tile"] % 2 or settings.scene.frame_size % rest["tile"]:
         from rb.errors import UserError
 
@@ -66,7 +63,7 @@ def open_stamps(config: Mapping[str, Any], *, progress: bool = True) -> StampSet
         A setting makes no sense (the message names it), or the cache cannot be written to.
     """
     check_settings(config)
-    settings, rest = _split_config(config)
+    settings, rest = _split(config)
     name = f"frames-{settings.digest()}-{rest['tile']}-{rest['frames']}-{VERSION}"
     target = Path(os.fspath(config["cache"])) / name
     make = partial(frame_tiles, settings, rest["tile"])

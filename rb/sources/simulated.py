@@ -17,17 +17,18 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb.errors import UserError
 from rb.io.progress import bar
 from rb.io.workers import usable_cores
-from rb.settings import FLAG, OrNull, Rule, Whole, check
+from rb.settings import FLAG, OrNull, Rule, Whole
 from rb.stamps import StampSet, StampSetWriter
 from rb.stamps.batch import Stamps
 from rb.stamps.resumable import Part, building, open_or_build
-from rb.survey.settings import CODE_VERSION, SurveySettings, settings_from_config
+from rb.survey.settings import CODE_VERSION, SurveySettings, split_config
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,21 +42,15 @@ SETTINGS: dict[str, Rule] = {
 }
 """Beside those of the survey: they do not change the pixels."""
 
-_NOT_PHYSICS = ("name", "cache", *SETTINGS)
 _DEFAULTS = {"candidates": 12000, "processes": None, "keep_frames": False}
+_split = partial(split_config, rules=SETTINGS, defaults=_DEFAULTS)
 _BARREN_FRAMES = 40
 """So many frames without a candidate are taken to mean that there will be none."""
 
 
-def _split_config(config: Mapping[str, Any]) -> tuple[SurveySettings, dict[str, Any]]:
-    """What the pixels depend on, and the rest; all checked."""
-    physics = {key: value for key, value in config.items() if key not in _NOT_PHYSICS}
-    return settings_from_config(physics), check(_DEFAULTS | dict(config), SETTINGS, "data")
-
-
 def check_settings(config: Mapping[str, Any]) -> None:
     """Refuse settings that make no sense, by name."""
-    _split_config(config)
+    _split(config)
 
 
 def cache_key(config: Mapping[str, Any]) -> str:
@@ -76,12 +71,12 @@ def cache_key(config: Mapping[str, Any]) -> str:
     UserError
         A setting is unknown or makes no sense.
     """
-    return _split_config(config)[0].digest()
+    return _split(config)[0].digest()
 
 
 def set_path(config: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     """Where `build` puts the stamp set of this configuration under the cache folder `path`."""
-    settings, rest = _split_config(config)
+    settings, rest = _split(config)
     return _folder(settings, path) / str(rest["candidates"])
 
 
@@ -136,7 +131,7 @@ def build(
     Frames that are finished are kept until the set is, so a build that was interrupted goes on
     from there.
     """
-    settings, rest = _split_config({**config, "processes": processes})
+    settings, rest = _split({**config, "processes": processes})
     survey = _Survey(
         settings,
         _folder(settings, path),

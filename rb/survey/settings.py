@@ -18,7 +18,7 @@ import yaml
 
 from rb.config import project_root
 from rb.errors import UserError
-from rb.settings import Choice, Count, Items, Number, Share, Span, Whole, read
+from rb.settings import Choice, Count, Items, Number, Rule, Share, Span, Whole, check, read
 from rb.stamps.layout import OPTIONAL
 
 CODE_VERSION = 3
@@ -235,6 +235,28 @@ def settings_from_config(config: Mapping[str, Any]) -> SurveySettings:
     settings = read(SurveySettings, {**config, **whole}, "data")
     _check_together(settings)
     return settings
+
+
+def split_config(
+    config: Mapping[str, Any],
+    rules: Mapping[str, Rule],
+    defaults: Mapping[str, Any],
+    left_out: tuple[str, ...] = (),
+) -> tuple[SurveySettings, dict[str, Any]]:
+    """What the pixels of the survey depend on, and the other settings of a source; all checked.
+
+    Parameters
+    ----------
+    config : mapping
+        A ``data`` configuration.
+    rules, defaults : mapping
+        Of the settings beside those of the survey.
+    left_out : tuple of str
+        Keys that say nothing to this source.
+    """
+    others = ("name", "cache", *left_out, *rules)
+    physics = {key: value for key, value in config.items() if key not in others}
+    return settings_from_config(physics), check({**defaults, **config}, rules, "data")
 
 
 def _check_together(settings: SurveySettings) -> None:
