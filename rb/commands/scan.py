@@ -70,7 +70,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    from rb.scan.catalogue import check_catalogue
     from rb.scan.jobs import jobs_of
 
     if arguments.tile < _SMALLEST_TILE:
@@ -83,8 +82,6 @@ def _scan(arguments: argparse.Namespace) -> int:
             raise UserError(f"--{option} is of a single pair; scan the images one by one")
     if not single:
         Path(arguments.out).mkdir(parents=True, exist_ok=True)
-    for _, _, out in jobs:
-        check_catalogue(out)
     network, threshold, name = _network(arguments)
     judge = _judge(arguments)
     for search, template, out in jobs:

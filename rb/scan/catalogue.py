@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rb.errors import UserError
 from rb.io.files import aside
 from rb.scan.finds import LEAST_LOGIT
 from rb.scan.images import ScanPair
@@ -20,7 +19,6 @@ from rb.scan.search import find_peaks, heat_map
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIXES = (".parquet", ".csv", ".vot", ".fits")
 TAGS = {"masked": "pixels within 5 px are unknown or saturated"}
 """What the tags of a find mean."""
 
@@ -121,14 +119,6 @@ def _tags(scan: ScanPair, column: np.ndarray, row: np.ndarray) -> list[str]:
     return ["masked" if one else "" for one in near]
 
 
-def check_catalogue(path: Path) -> None:
-    """Refuse a name that says no format, or a place that cannot be written to."""
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: give the catalogue one of the endings {', '.join(SUFFIXES)}")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.absolute().parent}")
-
-
 def write_catalogue(table: pd.DataFrame, path: Path, about: dict[str, str], unit: str) -> None:
     """Write a catalogue in the format of its ending; it appears when it is whole.
 
@@ -137,7 +127,7 @@ def write_catalogue(table: pd.DataFrame, path: Path, about: dict[str, str], unit
     table : DataFrame
         See `find`.
     path : Path
-        Ending with one of `SUFFIXES`.
+        Ending with one of `rb.scan.jobs.SUFFIXES`.
     about : dict of str
         How it came about, kept in formats that have a place for it.
     unit : str

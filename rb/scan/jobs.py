@@ -11,6 +11,9 @@ from rb.scan.images import split_place
 Job = tuple[str, str, Path]
 """Search image, template, catalogue."""
 
+SUFFIXES = (".parquet", ".csv", ".vot", ".fits")
+"""Of catalogues."""
+
 _LIST = ".csv"
 _COLUMNS = ("search", "template")
 
@@ -52,9 +55,10 @@ def jobs_of(
         raise UserError(f"{search}: give the template behind it; only a list (.csv) names its own")
     elif Path(search).is_dir():
         pairs = _of_folders(Path(search), Path(template))
-    elif out.exists() and not overwrite:
-        raise UserError(f"{out}: exists already; choose another name or --overwrite")
     else:
+        for image in (search, template):
+            _check_image(image)
+        _check_catalogue(out, overwrite)
         return [(search, template, out)], True
     if out.suffix:
         raise UserError(f"{out}: {search} is of several pairs, so give --out a folder")
@@ -97,7 +101,22 @@ def _listed(path: Path) -> list[tuple[str, str]]:
     for number, row in enumerate(rows, start=2):
         pair = tuple((row[name] or "").strip() for name in _COLUMNS)
         for image in pair:
-            if not Path(split_place(image)[0]).is_file():
-                raise UserError(f"{path}, line {number}: there is no file '{image}'")
+            _check_image(image, f"{path}, line {number}: ")
         pairs.append((pair[0], pair[1]))
     return pairs
+
+
+def _check_image(image: str, where: str = "") -> None:
+    """Refuse what is not there before anything is imported that takes seconds."""
+    if not Path(split_place(image)[0]).is_file():
+        raise UserError(f"{where}{image}: there is no such file")
+
+
+def _check_catalogue(path: Path, overwrite: bool) -> None:
+    """Refuse a name that says no format or is taken, or a place that cannot be written to."""
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: give the catalogue one of the endings {', '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.absolute().parent}")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists already; choose another name or --overwrite")
