@@ -5,7 +5,10 @@
         data.detection.snr_min=3.0 data.detection.dipole_pixels=289 \
         data.detection.max_ellipticity=0.99 data.candidates=20000 split=grouped split.test=0.0 \
         name=dia_low
-    python benchmarks/scan.py scan dia_low dia nodia
+    python train.py data=finds data.seed=8 data.frames=1200 model=nodia_matched \
+        model.init_from=nodia trainer=modern trainer.max_epochs=10 trainer.optimizer.lr=0.001 \
+        trainer.scheduler.max_lr=0.001 split=grouped split.test=0.0 split.val=0.1 name=judge
+    python benchmarks/scan.py scan judge dia_low dia nodia
 
 `dia_low` is the bar: the paper's network on difference, search and template, trained on what
 difference imaging with a low threshold finds in frames of the same seed. The test frames are of
@@ -26,7 +29,7 @@ import yaml
 
 from rb.config import project_root
 from rb.models.pretrained import published_file
-from rb.scan.benchmark import IMAGING
+from rb.scan.benchmark import IMAGING, PROPER
 from rb.scan.tables import SearchTables
 from rb.studies.scan import models_of, search_frames, survey_of
 from rb.tracking import Tracking, git_commit
@@ -61,11 +64,11 @@ def main() -> None:
     parser.add_argument("--off-frames", type=int, default=OFF_FRAMES)
     parser.add_argument("--part", choices=("on", "off", "both"), default="both")
     parser.add_argument(
-        "--publish", action="store_true", help="make the first run the network of the package"
+        "--publish", metavar="NAME", help="make the first run this network of the package"
     )
     told = parser.parse_args()
     if told.publish:
-        publish(told.runs[0], Tracking(None, told.root / "mlruns", "rb"))
+        publish(told.runs[0], told.publish, Tracking(None, told.root / "mlruns", "rb"))
         return
     file = project_root() / "conf" / "study" / "scan.yaml"
     study = yaml.safe_load(file.read_text(encoding="utf-8")) | {"bar": BAR}
@@ -77,14 +80,16 @@ def main() -> None:
         off_the_sheet(told, study, models)
 
 
-def publish(run: str, tracking: Tracking) -> None:
+def publish(run: str, name: str, tracking: Tracking) -> None:
     """Put the best weights of a run, calibrated as the training left them, into the package."""
+    target = published_file(name)
+    if target is None:
+        raise SystemExit(f"--publish {name}: the package has no network of that name")
     found = tracking.find(run)
     best = tracking.checkpoints(found.info.run_id) / "best.ckpt"
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     package = checkpoint["rb"]
-    package["provenance"] |= {"run": None, "licence": "BSD-3-Clause"}
-    target = published_file("published:scan")
+    package["provenance"] |= {"name": target.stem, "run": None, "licence": "BSD-3-Clause"}
     torch.save({"state_dict": checkpoint["state_dict"], "rb": package}, target)
     print(f"{target}: {target.stat().st_size:,} bytes")
 
@@ -105,7 +110,7 @@ def on_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -
         "by_seeing": tables.by_seeing(names, 1.0),
         "rank": tables.rank(names),
         "purity": tables.purity(names),
-        "threshold": tables.at_threshold(dict.fromkeys(dense, 0.5)),
+        "threshold": tables.at_threshold(dict.fromkeys(searches(tables, dense), 0.5)),
     }
     about = f"{len(tables.told)} supernovae of true SNR >= 5 in {len(parts)} frames of seed 9999"
     for name, table in found.items():
@@ -114,9 +119,14 @@ def on_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -
     write("scan_cost", tables.cost(), about)
 
 
+def searches(tables: SearchTables, dense: dict[str, Any]) -> list[str]:
+    """Names of searches without difference imaging, with and without a second look."""
+    return [name for name in tables.names if name.split(" + ")[0] in dense]
+
+
 def off_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -> None:
     """What the networks were not trained for."""
-    dense, stamps, _ = models
+    dense, *_ = models
     rows = []
     for case, changes in CASES.items():
         empty = case == "nothing new"
@@ -124,16 +134,17 @@ def off_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) 
         survey = survey_of(changes, study | {"seed": OFF_SEED})
         parts = search_frames(told.root / ".cache", survey, n, *models)
         tables = SearchTables(parts, study, survey)
-        points = tables.at_threshold(dict.fromkeys(dense, 0.5))
-        for name in [*dense, *stamps]:
+        points = tables.at_threshold(dict.fromkeys(searches(tables, dense), 0.5))
+        names = [name for name in tables.names if name not in (IMAGING, PROPER)]
+        for name in names:
             row: dict[str, Any] = {"case": case, "search": name, "frames": n}
             row["events"] = len(tables.told)
             if not empty:
                 row["completeness at 1 a frame"] = float(tables.scores(name, (1.0,))[0, 0])
-            if name in dense:
+            if name in points.index:
                 row |= points.loc[name].drop("p_real").to_dict()
             rows.append(row)
-        print(pd.DataFrame(rows).tail(len(dense) + len(stamps)).to_string(index=False), flush=True)
+        print(pd.DataFrame(rows).tail(len(names)).to_string(index=False), flush=True)
     about = f"frames of seed {OFF_SEED}; events: true SNR >= 5 on unmasked pixels"
     write("scan_off_the_sheet", pd.DataFrame(rows).round(3), about)
 

@@ -37,9 +37,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file of a dense network, or ID or name of a run (scan: the one of the package)",
     )  # fmt: skip
     parser.add_argument(
-        "--judge", metavar="NAME",
-        help="a model of search and template, such as nodia, that looks at each find again: "
-        "p_real becomes that of both",
+        "--judge", default="scan_judge", metavar="NAME",
+        help="a model of search and template that looks at each find again, so that p_real becomes "
+        "that of both (scan_judge: the one of the package); none: without one, faster",
     )  # fmt: skip
     add_runs(parser)
     parser.add_argument(
@@ -111,7 +111,7 @@ def _network(arguments: argparse.Namespace) -> tuple[Any, float, str]:
 
 
 def _judge(arguments: argparse.Namespace) -> Any:
-    if arguments.judge is None:
+    if arguments.judge == "none":
         return None
     import rb
     from rb.scan.judge import check_judge

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb.scan.finds import matched
-from rb.scan.judge import judge, logit
+from rb.scan.judge import both, judge, logit
 from rb.scan.photometry import measure, score_map
 from rb.scan.search import find_peaks, heat_map
 from rb.stamps.batch import Stamps
@@ -88,7 +88,7 @@ def search_frame(
                 clock.lap("")
                 second = logit(judge(scorer, pair, *where))
                 clock.lap(f"{other} on the finds of {name}")
-                found.append(_rows(f"{name} + {other}", *where, logits[y, x] + second, *flux))
+                found.append(_rows(f"{name} + {other}", *where, both(logits[y, x], second), *flux))
     scores = score_map(pair, gain)
     x, y = find_peaks(scores, pair.masked, _LEAST_SCORE, edge)
     clock.lap(PROPER)

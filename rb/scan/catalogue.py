@@ -11,8 +11,8 @@ import numpy as np
 from rb.io.files import aside
 from rb.scan.finds import LEAST_LOGIT
 from rb.scan.images import ScanPair
+from rb.scan.judge import both, logit
 from rb.scan.judge import judge as judge_finds
-from rb.scan.judge import logit
 from rb.scan.photometry import measure
 from rb.scan.search import find_peaks, heat_map
 
@@ -50,8 +50,7 @@ def find(
     told : callable, optional
         Called with the share that is done.
     judge : Scorer, optional
-        A model of search and template that looks at each find again. The odds of both are
-        multiplied.
+        A model of search and template that looks at each find again, see `rb.scan.judge.both`.
 
     Returns
     -------
@@ -70,7 +69,7 @@ def find(
     found = measure(pair, column, row, scan.gain)
     odds = logits[row, column].astype(float)
     if judge is not None:
-        odds = odds + logit(judge_finds(judge, pair, found.x, found.y))
+        odds = both(odds, logit(judge_finds(judge, pair, found.x, found.y)))
     ra, dec = _sky(scan.wcs, found.x, found.y)
     snr = found.flux / found.flux_err
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import rb
 from rb.errors import UserError
-from rb.models.pretrained import PUBLISHED, SEARCHES, published_file
+from rb.models.pretrained import PUBLISHED, SEARCHES, SECOND_LOOKS, published_file
+from rb.scan.finds import frame_finds
+from rb.scan.judge import both, logit
 from rb.scan.search import find_peaks, heat_map
 from rb.stamps.batch import Stamps
 from rb.survey.camera.observation import observe
@@ -66,7 +70,7 @@ def test_without_psfs_stamps_alone_are_the_better_choice():
 def test_only_these_have_names():
     assert published_file("nodia_of_another") is None
     assert sorted(p.stem for p in published_file("nodia").parent.glob("*.ckpt")) == sorted(
-        (*PUBLISHED, *SEARCHES)
+        (*PUBLISHED, *SEARCHES, *SECOND_LOOKS)
     )
 
 
@@ -88,4 +92,20 @@ def test_the_search_finds_supernovae_in_frames_and_judges_no_stamps():
     assert told > 20 and found / told > 0.85 and false <= 10
     with pytest.raises(UserError, match="searches whole images"):
         model.p_real(frames()[0])
+    assert model.provenance.licence == "BSD-3-Clause"
+
+
+def test_the_second_look_ranks_what_the_search_found_better():
+    model = rb.load("published:scan_judge")
+    settings = settings_from_config({"seed": 77})
+    parts = [frame_finds(settings, "scan", number) for number in range(5)]
+    second = np.concatenate([logit(model.p_real(Stamps.of_arrays(p.arrays))) for p in parts])
+    rows = pd.concat([part.rows for part in parts])
+    real, search = rows["label"].to_numpy() == 0, rows["logit"].to_numpy()
+    assert real.sum() > 50 and (~real).sum() > 50
+    auc = {
+        name: roc_auc_score(real, score)
+        for name, score in {"search": search, "both": both(search, second)}.items()
+    }
+    assert auc["both"] > auc["search"] > 0.9
     assert model.provenance.licence == "BSD-3-Clause"

@@ -16,6 +16,9 @@ PUBLISHED = ("dia", "nodia", "nodia_stamps", "dia_30px", "nodia_30px")
 SEARCHES = ("scan",)
 """Names of those that search whole images."""
 
+SECOND_LOOKS = ("scan_judge",)
+"""Names of those that judge stamps of what a search found."""
+
 _PREFIX = "published:"
 
 
@@ -25,12 +28,12 @@ def published_file(name: str | os.PathLike[str], in_full: bool = False) -> Path 
     Parameters
     ----------
     name : str
-        One of `PUBLISHED` or `SEARCHES`, alone or after `published:`.
+        One of `PUBLISHED`, `SEARCHES` or `SECOND_LOOKS`, alone or after `published:`.
     in_full : bool
         Whether it has to be written with `published:`.
     """
     words = os.fspath(name)
-    known = words.removeprefix(_PREFIX) in (*PUBLISHED, *SEARCHES)
+    known = words.removeprefix(_PREFIX) in (*PUBLISHED, *SEARCHES, *SECOND_LOOKS)
     if not known or (in_full and not words.startswith(_PREFIX)):
         return None
     return Path(__file__).with_name(words.removeprefix(_PREFIX) + ".ckpt")
