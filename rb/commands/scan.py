@@ -80,8 +80,6 @@ def _scan(arguments: argparse.Namespace) -> int:
     for option in ("regions", "png", "psf"):
         if getattr(arguments, option) and not single:
             raise UserError(f"--{option} is of a single pair; scan the images one by one")
-    if not single:
-        Path(arguments.out).mkdir(parents=True, exist_ok=True)
     network, threshold, name = _network(arguments)
     judge = _judge(arguments)
     for search, template, out in jobs:
@@ -162,7 +160,7 @@ def _pictures(
         write_regions(table, arguments.regions)
     if arguments.png:
         from rb.figures.scan import finds_figure
-        from rb.io.files import aside
+        from rb.io.files import written
 
         words = [f"p {p:.2f}  SNR {s:.0f}" for p, s in zip(table.p_real, table.snr, strict=True)]
         title = f"{Path(search).name}: {len(table)} finds"
@@ -170,7 +168,7 @@ def _pictures(
             scan.pair.search, scan.pair.template, table.x.to_numpy(), table.y.to_numpy(), words,
             title,
         )  # fmt: skip
-        with aside(arguments.png) as temporary:
+        with written(arguments.png, "the picture") as temporary:
             figure.savefig(temporary, dpi=120, format="png")
 
 

@@ -51,15 +51,14 @@ def _host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
-def write_whole(path: Path, content: bytes, what: str) -> None:
-    """Write `content` under a temporary name and rename it; missing folders are made.
+@contextmanager
+def written(path: Path, what: str) -> Iterator[Path]:
+    """`aside` for what a user has asked for; missing folders are made.
 
     Parameters
     ----------
     path : Path
         The file.
-    content : bytes
-        All of it.
     what : str
         What it is, for the message: "the report".
 
@@ -71,9 +70,15 @@ def write_whole(path: Path, content: bytes, what: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside(path) as temporary:
-            temporary.write_bytes(content)
+            yield temporary
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be written ({error.strerror or error})") from error
+
+
+def write_whole(path: Path, content: bytes, what: str) -> None:
+    """Write `content` as `written` does; see there."""
+    with written(path, what) as temporary:
+        temporary.write_bytes(content)
 
 
 def safe_name(text: str, longest: int = 100) -> str:

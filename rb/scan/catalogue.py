@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rb.io.files import aside
+from rb.io.files import write_whole, written
 from rb.scan.finds import LEAST_LOGIT
 from rb.scan.images import ScanPair
 from rb.scan.judge import both, logit
@@ -132,7 +132,7 @@ def write_catalogue(table: pd.DataFrame, path: Path, about: dict[str, str], unit
     unit : str
         Of the fluxes.
     """
-    with aside(path) as temporary:
+    with written(path, "the catalogue") as temporary:
         if path.suffix == ".parquet":
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -172,5 +172,4 @@ def write_regions(table: pd.DataFrame, path: Path) -> None:
         # FITS counts pixels from 1.
         where = f'{row.ra:.7f},{row.dec:.7f},2"' if sky else f"{row.x + 1:.2f},{row.y + 1:.2f},8"
         lines.append(f"circle({where}) # text={{{row.p_real:.2f}}}")
-    with aside(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(path, ("\n".join(lines) + "\n").encode(), "the list of regions")

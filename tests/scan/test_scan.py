@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 
 import numpy as np
@@ -309,6 +310,18 @@ def test_what_cannot_be_scanned_is_said_in_a_line(place, tmp_path, capsys):
     assert not out.exists()
     out.write_text("mine")
     assert "exists already" in refused(capsys, place, out) and out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "vot", "fits"])
+def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(place, tmp_path, capsys, suffix):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        said = refused(capsys, place, tmp_path / f"f.{suffix}", "--threshold", 0.01)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"f.{suffix}: the catalogue cannot be written" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_of_stamps_is_refused(place, tmp_path, capsys):
