@@ -161,7 +161,7 @@ def _nearest(key: str) -> str:
 
     from rb.config import flat, project_root
 
-    known: set[str] = set()
+    known: dict[str, list[str]] = {}
     GlobalHydra.instance().clear()
     for file in (project_root() / "conf").rglob("*.yaml"):
         group = file.parent.name if file.parent.name != "conf" else ""
@@ -169,6 +169,10 @@ def _nearest(key: str) -> str:
             leaves = flat(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
         except Exception:  # a broken file is reported when it is used
             continue
-        known |= {f"{group}.{name}".lstrip(".") for name, _ in leaves if "defaults" not in name}
-    close = difflib.get_close_matches(key, known - {key}, n=1, cutoff=0.6)
+        for name, _ in leaves:
+            if "defaults" not in name:
+                known.setdefault(f"{group}.{name}".lstrip("."), []).append(f"{group}={file.stem}")
+    if key in known:
+        return f" here, but in {' and '.join(sorted(known[key]))}"
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""
