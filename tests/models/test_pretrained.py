@@ -99,7 +99,21 @@ def test_the_second_look_ranks_what_the_search_found_better():
     model = rb.load("published:scan_judge")
     settings = settings_from_config({"seed": 77})
     parts = [frame_finds(settings, "scan", number) for number in range(5)]
-    second = np.concatenate([logit(model.p_real(Stamps.of_arrays(p.arrays))) for p in parts])
+    second = np.concatenate(
+        [
+            logit(
+                model.p_real(
+                    Stamps(
+                        part.arrays["stamps"],
+                        None,
+                        part.arrays["psf"],
+                        {n: part.rows[n].to_numpy(float) for n in model.inputs.side if n != "psf"},
+                    )
+                )
+            )
+            for part in parts
+        ]
+    )
     rows = pd.concat([part.rows for part in parts])
     real, search = rows["label"].to_numpy() == 0, rows["logit"].to_numpy()
     assert real.sum() > 50 and (~real).sum() > 50
