@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rb.errors import UserError
-from rb.io.files import aside
+from rb.io.files import written
 from rb.survey.camera.observation import Observation
 from rb.survey.camera.wcs import Pointing
 from rb.survey.pipeline.labels import Labels
@@ -94,13 +93,9 @@ def write_frame(
     units["truth"] = fits.HDUList(
         [fits.PrimaryHDU(), _truth_table(observation.scene, recovered, pointing, number)]
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, name in zip(frame_files(folder, number), (*IMAGES, "truth"), strict=True):
-            with aside(path) as temporary:
-                units[name].writeto(temporary, output_verify="exception")
-    except OSError as error:
-        raise UserError(f"{folder}: frame {number} could not be written: {error}") from error
+    for path, name in zip(frame_files(folder, number), (*IMAGES, "truth"), strict=True):
+        with written(path, f"frame {number}") as temporary:
+            units[name].writeto(temporary, output_verify="exception")
 
 
 def _truth_table(

@@ -9,8 +9,6 @@ them without looking, so they are checked here.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rb.errors import UserError
+from rb.io.files import written
 from rb.models.contract import Provenance, checked_threshold
 from rb.models.forest.learners import LEARNERS, AutoscanForest
 from rb.models.forest.scorer import ForestScorer
@@ -60,23 +59,11 @@ def save_forest(scorer: ForestScorer, path: Path) -> Path:
         "threshold": scorer.threshold,
         "provenance": scorer.provenance.to_dict(),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(_META, json.dumps(meta, indent=1))
-            for i, member in enumerate(forest.members):
-                packed = skops.io.dumps(member, compression=zipfile.ZIP_DEFLATED)
-                archive.writestr(f"member_{i}.skops", packed)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with written(path, "the forest") as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        archive.writestr(_META, json.dumps(meta, indent=1))
+        for i, member in enumerate(forest.members):
+            packed = skops.io.dumps(member, compression=zipfile.ZIP_DEFLATED)
+            archive.writestr(f"member_{i}.skops", packed)
     return path
 
 
