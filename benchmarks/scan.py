@@ -11,14 +11,16 @@
     python benchmarks/scan.py scan judge dia_low dia nodia
 
 `dia_low` is the bar: the paper's network on difference, search and template, trained on what
-difference imaging with a low threshold finds in frames of the same seed. The test frames are of
-seed 9999, those off the sheet of seed 4711, which nothing else uses. Writes
-`benchmarks/results/scan_*.csv`, each with its command and commit.
+difference imaging with a low threshold finds in frames of the same seed. How much the judge
+counts was chosen on frames of seed 7777 (`--part share`). The test frames are of seed 9999, those
+off the sheet of seed 4711, which nothing else uses. Writes `benchmarks/results/scan_*.csv`, each
+with its command and commit.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ import yaml
 from rb.config import project_root
 from rb.models.pretrained import published_file
 from rb.scan.benchmark import IMAGING, PROPER
+from rb.scan.judge import SHARE, both
 from rb.scan.tables import SearchTables
 from rb.studies.scan import models_of, search_frames, survey_of
 from rb.tracking import Tracking, git_commit
@@ -37,6 +40,7 @@ from rb.tracking import Tracking, git_commit
 ROOT = Path(__file__).resolve().parents[1]
 BAR = "dia_low"
 OFF_SEED, OFF_FRAMES, EMPTY_FRAMES = 4711, 30, 100
+SHARE_SEED, SHARE_FRAMES, SHARES = 7777, 120, (0.0, 0.25, 0.5, 0.75, 1.0)
 STARS = {"scene": {"star_density": 80.0}}
 CASES: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -62,7 +66,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="with mlruns/ and .cache/")
     parser.add_argument("--frames", type=int, help="(200)")
     parser.add_argument("--off-frames", type=int, default=OFF_FRAMES)
-    parser.add_argument("--part", choices=("on", "off", "both"), default="both")
+    parser.add_argument("--part", choices=("on", "off", "both", "share"), default="both")
     parser.add_argument(
         "--publish", metavar="NAME", help="make the first run this network of the package"
     )
@@ -74,9 +78,11 @@ def main() -> None:
     study = yaml.safe_load(file.read_text(encoding="utf-8")) | {"bar": BAR}
     study["frames"] = told.frames or study["frames"]
     models = models_of(told.runs, Tracking(None, told.root / "mlruns", "rb"))
-    if told.part != "off":
+    if told.part == "share":
+        shares(told, study, models)
+    if told.part in ("on", "both"):
         on_the_sheet(told, study, models)
-    if told.part != "on":
+    if told.part in ("off", "both"):
         off_the_sheet(told, study, models)
 
 
@@ -147,6 +153,30 @@ def off_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) 
         print(pd.DataFrame(rows).tail(len(names)).to_string(index=False), flush=True)
     about = f"frames of seed {OFF_SEED}; events: true SNR >= 5 on unmasked pixels"
     write("scan_off_the_sheet", pd.DataFrame(rows).round(3), about)
+
+
+def shares(told: argparse.Namespace, study: dict[str, Any], models: Any) -> None:
+    """How much a judge of a search's finds is to count: what `SHARE` was chosen by."""
+    dense, stamps, _ = models
+    survey = survey_of({}, study | {"seed": SHARE_SEED})
+    parts = search_frames(told.root / ".cache", survey, SHARE_FRAMES, *models)
+    mixed = []
+    for part in parts:
+        by_search = dict(list(part.rows.groupby("search", sort=False)))
+        rows = []
+        for name, judge in itertools.product(dense, stamps):
+            together = by_search.get(f"{name} + {judge}")
+            if together is None:  # it looks at difference images, or nothing was found
+                continue
+            alone = by_search[name]["score"].to_numpy()
+            second = (together["score"].to_numpy() - (1 - SHARE) * alone) / SHARE
+            for share in SHARES:
+                label = f"{name} + {share:g} {judge}"
+                rows.append(together.assign(search=label, score=both(alone, second, share)))
+        mixed.append(part._replace(rows=pd.concat(rows)))
+    tables = SearchTables(mixed, study, survey)
+    about = f"{len(tables.told)} supernovae in {len(parts)} frames of seed {SHARE_SEED}"
+    write("scan_share", tables.by_rate(tables.names).reset_index(names="search"), about)
 
 
 def _words(given: list[str]) -> list[str]:

@@ -13,7 +13,8 @@ from rb.stamps.batch import Stamps
 from rb.stamps.layout import IMAGES, SIDE_COLUMNS
 from rb.survey.pipeline.pair import MeasuredPair
 
-_SHARE = 0.75
+SHARE = 0.75
+"""Of the judge in the log odds; `benchmarks/scan.py --part share` is what it was chosen by."""
 
 
 def check_judge(scorer: Any) -> None:
@@ -40,13 +41,9 @@ def judge(scorer: Any, pair: MeasuredPair, x: NDArray, y: NDArray) -> NDArray[np
     return np.asarray(found, dtype=np.float64)
 
 
-def both(search: NDArray, judge: NDArray) -> NDArray[np.float64]:
-    """Log odds of a search and of its judge together: a mean in which the judge counts more.
-
-    The share was chosen on frames of seed 7777, where a logistic regression on both gives .28 to
-    the search and .70 to a judge that was trained on its finds.
-    """
-    return np.asarray((1.0 - _SHARE) * np.asarray(search, float) + _SHARE * np.asarray(judge))
+def both(search: NDArray, judge: NDArray, share: float = SHARE) -> NDArray[np.float64]:
+    """Log odds of a search and of its judge together: a mean, the judge's with weight `share`."""
+    return np.asarray((1.0 - share) * np.asarray(search, float) + share * np.asarray(judge))
 
 
 def find_stamps(pair: MeasuredPair, x: NDArray, y: NDArray, size: int) -> Stamps:
