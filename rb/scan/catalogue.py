@@ -65,7 +65,9 @@ def find(
     pair = scan.pair
     logits = heat_map(network, pair, tile, told)
     least = float(np.log(threshold / (1.0 - threshold)))
-    column, row = find_peaks(logits, pair.masked, least if judge is None else LEAST_LOGIT)
+    # What the search thinks little of may please the judge.
+    asked = least if judge is None else min(least, LEAST_LOGIT)
+    column, row = find_peaks(logits, pair.masked, asked)
     found = measure(pair, column, row, scan.gain)
     odds = logits[row, column].astype(float)
     if judge is not None:
