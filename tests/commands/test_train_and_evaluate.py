@@ -71,6 +71,7 @@ def test_help_and_errors_import_nothing_heavy():
     [
         (["modle=dia"], "there is no setting 'modle'"),
         (["trainer.batchsize=3"], "did you mean 'trainer.batch_size'?"),
+        (["data=stamps", "data.candidates=5"], "'data.candidates' here, but in data=simulated"),
         (["model=vgg99"], "model=vgg99: there is no such choice; have autoscan, dia, "),
         (["trainer.batch_size=0"], "trainer.batch_size is 0"),
         (["trainer.max_epochs=many"], "trainer.max_epochs is 'many'"),

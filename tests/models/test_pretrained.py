@@ -16,6 +16,7 @@ from rb.scan.finds import frame_finds
 from rb.scan.judge import both, logit
 from rb.scan.search import find_peaks, heat_map
 from rb.stamps.batch import Stamps
+from rb.stamps.layout import SIDE_COLUMNS
 from rb.survey.camera.observation import observe
 from rb.survey.frame import simulate_frame
 from rb.survey.pipeline.pair import measure_pair
@@ -99,27 +100,17 @@ def test_the_second_look_ranks_what_the_search_found_better():
     model = rb.load("published:scan_judge")
     settings = settings_from_config({"seed": 77})
     parts = [frame_finds(settings, "scan", number) for number in range(5)]
-    second = np.concatenate(
-        [
-            logit(
-                model.p_real(
-                    Stamps(
-                        part.arrays["stamps"],
-                        None,
-                        part.arrays["psf"],
-                        {n: part.rows[n].to_numpy(float) for n in model.inputs.side if n != "psf"},
-                    )
-                )
-            )
-            for part in parts
-        ]
-    )
+    second = []
+    for part in parts:
+        side = {name: part.rows[name].to_numpy() for name in SIDE_COLUMNS}
+        stamps = Stamps(part.arrays["stamps"], None, part.arrays["psf"], side)
+        second.append(logit(model.p_real(stamps)))
     rows = pd.concat([part.rows for part in parts])
     real, search = rows["label"].to_numpy() == 0, rows["logit"].to_numpy()
     assert real.sum() > 50 and (~real).sum() > 50
     auc = {
         name: roc_auc_score(real, score)
-        for name, score in {"search": search, "both": both(search, second)}.items()
+        for name, score in {"search": search, "both": both(search, np.concatenate(second))}.items()
     }
     assert auc["both"] > auc["search"] > 0.9
     assert model.provenance.licence == "BSD-3-Clause"
