@@ -69,7 +69,7 @@ def bare_loop(model: str, data: str, epochs: int, checkpoint: str) -> Callable[[
     from rb.models.build import build_network, build_optimizer
     from rb.stamps import StampSet
     from rb.training.job import input_spec, split_of
-    from rb.training.memory import keep_memory
+    from rb.io.memory import keep_memory
 
     keep_memory()
     config, stamps = _config(model, data, epochs, "/nowhere"), StampSet.open(data)

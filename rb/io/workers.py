@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
+from rb.io.memory import keep_memory
+
 _T = TypeVar("_T")
 _LEAST, _MOST = 16, 128  # stamps in a call of an engine
 
@@ -67,6 +69,7 @@ def in_threads(predict: Callable[[slice], Any], n: int) -> None:
     An engine with one thread, working on stamps that stay in its core's cache, does more than one
     that shares every operation among the cores; and what comes before it runs side by side, too.
     """
+    keep_memory()
     threads = engine_threads()
     size = min(max(-(-n // threads), _LEAST), _MOST)
     parts = [slice(start, min(start + size, n)) for start in range(0, n, size)]
