@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 from rb.errors import UserError
 from rb.stamps.batch import as_pixels
@@ -45,17 +46,22 @@ def _float_at_or_beyond(limit: Tensor, towards: float) -> Tensor:
     return torch.where(inside, torch.nextafter(near, torch.full_like(near, towards)), near)
 
 
+def _outside_as_infinite(far: Tensor) -> Tensor:
+    # 0 for pixels that lie inside by `far`. PyTorch takes three times as long to compare and mask.
+    return threshold(far, 0.0, torch.inf).sub_(far)
+
+
 def _three_sigma(
     x: Tensor, finite: Tensor | None, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
     above = _float_at_or_beyond(mean - 3 * std, -torch.inf)
     below = _float_at_or_beyond(mean + 3 * std, torch.inf)
-    inside = (x > above) & (x < below)
+    over, under = x - above, below - x
     if finite is not None:
         # Filled pixels hold the mean, which lies above all of the sky next to a bright star.
-        inside &= finite
-    low = torch.where(inside, x, torch.inf).amin(1, keepdim=True)
-    high = torch.where(inside, x, -torch.inf).amax(1, keepdim=True)
+        over, under = (torch.where(finite, far, 0.0) for far in (over, under))
+    low = _outside_as_infinite(over).add_(x).amin(1, keepdim=True)
+    high = torch.sub(x, _outside_as_infinite(under)).amax(1, keepdim=True)
     return low, high - low
 
 
