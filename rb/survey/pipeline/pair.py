@@ -110,10 +110,11 @@ def measure_pair(
     if move is not None:
         flat[~np.isfinite(template)] = 0.0
         clean[1] = flat = _moved(flat, move)
-        masked, unknown = (_moved_map(plane, move) | plane for plane in (masked, unknown))
+        outside = _outside(masked.shape, move)
+        masked, unknown = (_moved_map(p, move) | outside | p for p in (masked, unknown))
         x, y = _moved_places(sources.x, sources.y, move)
         sources = replace(sources, x=x, y=y)
-    stars = find_stars(flat, ~masked, sources)
+    stars = np.empty((0, 2)) if psf is not None else find_stars(flat, ~masked, sources)
     psfs, noise = [], []
     for number, image in enumerate(clean):
         sky, found = measure_image(image, masked, stars, sources)
@@ -194,7 +195,7 @@ def _moved(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.
 
 
 def _moved_map(plane: NDArray[np.bool_], move: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Pixels of the search image near those that are set in the template, or outside of it."""
+    """Pixels of the search image near those that are set in the template."""
     from scipy.ndimage import binary_dilation
 
     height, width = plane.shape
@@ -203,10 +204,14 @@ def _moved_map(plane: NDArray[np.bool_], move: NDArray[np.float64]) -> NDArray[n
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     near = np.zeros_like(plane)
     near[y[inside], x[inside]] = True
-    near = binary_dilation(near, np.ones((3, 3)))
-    # Where the pixels lie in the template.
+    return np.asarray(binary_dilation(near, np.ones((3, 3))))
+
+
+def _outside(shape: tuple[int, ...], move: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Pixels of the search image that lie outside of the template."""
+    height, width = shape
     x, y = (a + b * np.arange(width) + c * np.arange(height)[:, None] for a, b, c in move.T)
-    return np.asarray(near | (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1))
+    return np.asarray((x < 0) | (x > width - 1) | (y < 0) | (y > height - 1))
 
 
 def _moved_places(x: NDArray, y: NDArray, move: NDArray[np.float64]) -> NDArray[np.float64]:
