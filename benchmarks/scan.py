@@ -110,10 +110,7 @@ def on_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -
     found = {
         "completeness": tables.by_rate(names),
         "minus_bar": tables.against(names, BAR),
-        "by_snr": tables.by_snr(names, 1.0),
-        "by_magnitude": tables.by_magnitude(names, 1.0),
-        "by_host": tables.by_host(names, 1.0),
-        "by_seeing": tables.by_seeing(names, 1.0),
+        **{f"by_{what}".replace(" ", "_"): t for what, t in tables.by_kind(names, 1.0).items()},
         "rank": tables.rank(names),
         "purity": tables.purity(names),
         "threshold": tables.at_threshold(dict.fromkeys(searches(tables, dense), 0.5)),

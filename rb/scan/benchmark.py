@@ -24,9 +24,15 @@ from rb.survey.tiles import true_events
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rb.survey.sky.scene import Scene
+
 _MOST = 150  # peaks a frame that are kept of each search
 _LEAST_SCORE = 3.0  # SNR
 _LEAST_LOGIT = -7.0
+_BRIGHT_MAG = 19.0  # of stars: five magnitudes above what is just found
+VERSION = 2
+"""Of what is kept of a frame; what was searched with another one is searched again."""
+
 IMAGING = "DIA"
 """Name of the difference imaging by itself; its candidates are ranked by SNR."""
 
@@ -70,6 +76,7 @@ def search_frame(
     )
     clock.lap("measuring the pair")
     events = true_events(observation, pair)
+    events["star_sep_px"] = _star_separation(observation.scene, events)
     clock.lap("")
     # Where difference imaging looks, and where anything new is put.
     edge = settings.detection.stamp_size // 2
@@ -114,6 +121,8 @@ def search_frame(
     conditions = {
         "fwhm_search": observation.search.conditions.psf.fwhm,
         "fwhm_template": observation.template.conditions.psf.fwhm,
+        "noise_search": pair.noise[0],
+        "noise_template": pair.noise[1],
     }
     note = {
         "events": events.to_dict("list"),
@@ -121,6 +130,14 @@ def search_frame(
         "conditions": conditions,
     }
     return Part({"number": np.array([number])}, table, note)
+
+
+def _star_separation(scene: Scene, events: pd.DataFrame) -> np.ndarray:
+    """Distance of each event from the nearest bright star in px, infinite without one."""
+    bright = scene.star_mag < _BRIGHT_MAG
+    across = events["x"].to_numpy()[:, None] - np.asarray(scene.stars.x)[bright]
+    along = events["y"].to_numpy()[:, None] - np.asarray(scene.stars.y)[bright]
+    return np.asarray(np.hypot(across, along).min(axis=1, initial=np.inf))
 
 
 def _rows(

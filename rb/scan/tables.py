@@ -13,7 +13,12 @@ from rb.scan.task import TOLD_SNR
 from rb.stamps.resumable import Part
 from rb.survey.settings import SurveySettings
 
-_SNR = ((5.0, 6.0), (6.0, 8.0), (8.0, 12.0), (12.0, 25.0), (25.0, np.inf))
+# Edges of ranges; of the template beside the search image: FWHM, and noise on one flux scale.
+_SNR = (5.0, 6.0, 8.0, 12.0, 25.0, np.inf)
+_MAGNITUDES = (-np.inf, 21.5, 22.5, 23.0, 23.5, 24.0, np.inf)
+_STAR_ARCSEC = (0.0, 5.0, 10.0, 20.0, np.inf)
+_SEEING = (0.0, 0.8, 1.0, np.inf)
+_DEPTH = (0.0, 0.4, 0.5, 0.6, np.inf)
 _HOSTS = ("none", "off the nucleus", "on the nucleus")
 _NUCLEUS_PX = 2.0
 
@@ -35,12 +40,13 @@ class SearchTables:
         self.events = pd.concat(events, ignore_index=True)
         conditions = pd.DataFrame([p.note["conditions"] for p in parts])
         self.seeing = (conditions["fwhm_template"] / conditions["fwhm_search"]).to_numpy()
+        self.depth = (conditions["noise_template"] / conditions["noise_search"]).to_numpy()
         asked = (self.events["snr"] >= TOLD_SNR) & ~self.events["masked"]
         self.told = self.events[asked].reset_index(drop=True)
         self.cpu = pd.DataFrame([p.note["cpu"] for p in parts])
         self.rates = tuple(float(r) for r in study["rates"])
         size = settings.scene
-        self.pixels = size.frame_size**2
+        self.pixels, self.scale = size.frame_size**2, size.pixel_scale
         self.area = len(parts) * (size.frame_size * size.pixel_scale / 3600.0) ** 2
 
     def _of(self, name: str) -> tuple[np.ndarray, pd.DataFrame]:
@@ -110,44 +116,20 @@ class SearchTables:
         rates = np.geomspace(lowest, max(10.0, lowest), 40)
         return {name: (rates, self.scores(name, tuple(rates))[0]) for name in names}
 
-    def by_snr(self, names: list[str], rate: float) -> pd.DataFrame:
-        """Completeness in ranges of true SNR."""
-        snr = self.told["snr"].to_numpy()
+    def by_kind(self, names: list[str], rate: float) -> dict[str, pd.DataFrame]:
+        """Completeness at a rate of false positives, by what tells events and frames apart."""
+        told, frame = self.told, self.told["frame"].to_numpy()
+        host = told["host_sep_px"].to_numpy(dtype=float)
+        hosts = (np.isnan(host), host > _NUCLEUS_PX, host <= _NUCLEUS_PX)
         groups = {
-            f"{low:g}-{high:g}" if np.isfinite(high) else f"> {low:g}": (snr >= low) & (snr < high)
-            for low, high in _SNR
+            "snr": _between(told["snr"], _SNR),
+            "magnitude": _between(told["mag"], _MAGNITUDES),
+            "host": dict(zip(_HOSTS, hosts, strict=True)),
+            "bright star": _between(self.scale * told["star_sep_px"], _STAR_ARCSEC, " arcsec"),
+            "seeing": _between(self.seeing[frame], _SEEING, " of the search image's FWHM"),
+            "depth": _between(self.depth[frame], _DEPTH, " of its noise"),
         }
-        return self._groups(names, groups, rate)
-
-    def by_magnitude(self, names: list[str], rate: float) -> pd.DataFrame:
-        """Completeness in ranges of true magnitude."""
-        mag = self.told["mag"].to_numpy(dtype=float)
-        edges = (-np.inf, 21.5, 22.5, 23.0, 23.5, 24.0, np.inf)
-        groups = {
-            f"{low:g} to {high:g}": (mag >= low) & (mag < high)
-            for low, high in itertools.pairwise(edges)
-        }
-        return self._groups(names, groups, rate)
-
-    def by_seeing(self, names: list[str], rate: float) -> pd.DataFrame:
-        """Completeness by the FWHM of the template over that of the search image."""
-        ratio = self.seeing[self.told["frame"].to_numpy()]
-        groups = {
-            "sharper template (< .8)": ratio < 0.8,
-            ".8 to 1": (ratio >= 0.8) & (ratio < 1),
-            "blurrier (> 1)": ratio >= 1,
-        }
-        return self._groups(names, groups, rate)
-
-    def by_host(self, names: list[str], rate: float) -> pd.DataFrame:
-        """Completeness without a host, off its nucleus, and on it."""
-        separation = self.told["host_sep_px"].to_numpy(dtype=float)
-        masks = (
-            np.isnan(separation),
-            separation > _NUCLEUS_PX,
-            separation <= _NUCLEUS_PX,
-        )
-        return self._groups(names, dict(zip(_HOSTS, masks, strict=True)), rate)
+        return {by: self._groups(names, group, rate) for by, group in groups.items()}
 
     def _groups(self, names: list[str], groups: dict[str, Any], rate: float) -> pd.DataFrame:
         rows = {
@@ -276,6 +258,19 @@ class SearchTables:
             .round(3)
             .reset_index(names="step")
         )
+
+
+def _between(values: Any, edges: tuple[float, ...], unit: str = "") -> dict[str, np.ndarray]:
+    """Rows in each of the ranges between `edges`, by what they are called."""
+    values = np.asarray(values, dtype=float)
+    found = {}
+    for low, high in itertools.pairwise(edges):
+        least = not np.isfinite(low) or (low == 0 and unit)
+        name = (
+            f"< {high:g}" if least else f"{low:g}-{high:g}" if np.isfinite(high) else f"> {low:g}"
+        )
+        found[name + unit] = (values >= low) & ((values < high) | (high == np.inf))
+    return found
 
 
 def _spread(values: pd.Series) -> float:

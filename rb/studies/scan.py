@@ -20,6 +20,7 @@ from rb.models.dense import DenseNetwork
 from rb.report.sections import Picture, Report, Section
 from rb.report.terminal import frame_table
 from rb.scan.benchmark import IMAGING, search_frame
+from rb.scan.benchmark import VERSION as SEARCHED
 from rb.scan.tables import SearchTables
 from rb.scan.task import TOLD_SNR
 from rb.scoring.export import network_scorer, weights_digest
@@ -65,6 +66,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
     names = tables.names
     result = tables.by_rate(names)
     console.print(frame_table(_named(result), f"completeness, true SNR >= {TOLD_SNR:g}"))
+    kinds = tables.by_kind(names, 1.0)
     thresholds = dict.fromkeys(dense, 0.5)
     flux = tables.photometry([*dense, IMAGING])
     console.print(frame_table(flux, "photometry of what was found"))
@@ -84,7 +86,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
             [
                 Picture(
                     "completeness",
-                    completeness_figure(tables.curves(names), tables.by_snr(names, 1.0)),
+                    completeness_figure(tables.curves(names), kinds["snr"]),
                     "Left: completeness against false positives a frame. Right: at one false "
                     "positive a frame, against true SNR.",
                 )
@@ -92,12 +94,10 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
             {
                 "completeness": _named(result),
                 "minus the bar, paired": _named(tables.against(names, study["bar"])),
-                "at one false positive a frame, by true SNR": _named(tables.by_snr(names, 1.0)),
-                "at one false positive a frame, by magnitude": _named(
-                    tables.by_magnitude(names, 1.0)
-                ),
-                "at one false positive a frame, by seeing": _named(tables.by_seeing(names, 1.0)),
-                "at one false positive a frame, by host": _named(tables.by_host(names, 1.0)),
+                **{
+                    f"at one false positive a frame, by {what}": _named(table)
+                    for what, table in kinds.items()
+                },
                 "found among the k surest of a frame, k the number that is there": _named(
                     tables.rank(names)
                 ),
@@ -184,7 +184,7 @@ def search_frames(
     digests: dict[str, str],
 ) -> list[Part]:
     """Search all frames; what was searched before by the same models is read."""
-    about = json.dumps([settings.digest(), VERSION, digests])
+    about = json.dumps([settings.digest(), VERSION, SEARCHED, digests])
     key = hashlib.sha256(about.encode()).hexdigest()[:16]
     kept = Parts(cache / f"scan-study-{key}")
     found = []
