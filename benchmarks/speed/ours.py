@@ -66,10 +66,10 @@ def bare_loop(model: str, data: str, epochs: int, checkpoint: str) -> Callable[[
     """The same network, recipe and validation in a loop of PyTorch, nothing kept."""
     from torch.nn import functional as F
 
+    from rb.io.memory import keep_memory
     from rb.models.build import build_network, build_optimizer
     from rb.stamps import StampSet
     from rb.training.job import input_spec, split_of
-    from rb.io.memory import keep_memory
 
     keep_memory()
     config, stamps = _config(model, data, epochs, "/nowhere"), StampSet.open(data)

@@ -17,13 +17,13 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from rb.errors import UserError
+from rb.io.memory import keep_memory
 from rb.models.classifier import Classifier
 from rb.models.files import load_file
 from rb.models.initial_weights import load_weights
 from rb.stamps.datamodule import StampDataModule
 from rb.training.callbacks import DivergenceStop, EpochProgress, SavePoints
 from rb.training.context import TrainingJob, searches_images
-from rb.io.memory import keep_memory
 from rb.training.ranks import n_ranks, rank, trainer_arguments
 from rb.training.recipe import AveragedWeights, make_classifier
 from rb.training.save_points import usable
