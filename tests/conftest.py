@@ -17,40 +17,12 @@ from toys import REPOSITORY, write_set
 
 from rb import hydra_job as commands
 from rb.stamps import StampSet
-from rb.tracking import database
 
 
 @pytest.fixture(autouse=True)
 def own_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test find its own database: MLflow leaves its address in the environment."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking database without anything in it."""
-    folder = tmp_path_factory.mktemp("tracking")
-    database.prepare(folder)
-    return database.database_file(folder)
-
-
-@pytest.fixture(autouse=True)
-def copied_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin with a copy of an empty database: MLflow takes seconds to make its tables.
-
-    Commands in processes of their own make theirs, as do the tests of the databases.
-    """
-    if request.path.parent.name == "tracking":
-        return
-    prepare = database.prepare
-
-    def copied(folder: Path) -> None:
-        file = database.database_file(folder)
-        if not file.exists():
-            shutil.copyfile(request.getfixturevalue("empty_database"), file)
-        prepare(folder)
-
-    monkeypatch.setattr(database, "prepare", copied)
 
 
 @pytest.fixture
