@@ -107,10 +107,11 @@ def on_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -
     parts = search_frames(told.root / ".cache", survey, study["frames"], *models)
     tables = SearchTables(parts, study, survey)
     names = tables.names
+    kinds = tables.by_kind(names, 1.0)
     found = {
         "completeness": tables.by_rate(names),
         "minus_bar": tables.against(names, BAR),
-        **{f"by_{what}".replace(" ", "_"): t for what, t in tables.by_kind(names, 1.0).items()},
+        **{f"by_{what}".lower().replace(" ", "_"): table for what, table in kinds.items()},
         "rank": tables.rank(names),
         "purity": tables.purity(names),
         "threshold": tables.at_threshold(dict.fromkeys(searches(tables, dense), 0.5)),

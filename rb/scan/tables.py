@@ -122,12 +122,12 @@ class SearchTables:
         host = told["host_sep_px"].to_numpy(dtype=float)
         hosts = (np.isnan(host), host > _NUCLEUS_PX, host <= _NUCLEUS_PX)
         groups = {
-            "snr": _between(told["snr"], _SNR),
+            "SNR": _between(told["snr"], _SNR),
             "magnitude": _between(told["mag"], _MAGNITUDES),
             "host": dict(zip(_HOSTS, hosts, strict=True)),
             "bright star": _between(self.scale * told["star_sep_px"], _STAR_ARCSEC, " arcsec"),
             "seeing": _between(self.seeing[frame], _SEEING, " of the search image's FWHM"),
-            "depth": _between(self.depth[frame], _DEPTH, " of its noise"),
+            "depth": _between(self.depth[frame], _DEPTH, " of the search image's noise"),
         }
         return {by: self._groups(names, group, rate) for by, group in groups.items()}
 
@@ -265,10 +265,11 @@ def _between(values: Any, edges: tuple[float, ...], unit: str = "") -> dict[str,
     values = np.asarray(values, dtype=float)
     found = {}
     for low, high in itertools.pairwise(edges):
-        least = not np.isfinite(low) or (low == 0 and unit)
-        name = (
-            f"< {high:g}" if least else f"{low:g}-{high:g}" if np.isfinite(high) else f"> {low:g}"
-        )
+        name = f"{low:g}-{high:g}"
+        if low <= 0:
+            name = f"< {high:g}"
+        elif high == np.inf:
+            name = f"> {low:g}"
         found[name + unit] = (values >= low) & ((values < high) | (high == np.inf))
     return found
 

@@ -86,7 +86,7 @@ def sections(config: dict[str, Any], tracking: Tracking, console: Console) -> Re
             [
                 Picture(
                     "completeness",
-                    completeness_figure(tables.curves(names), kinds["snr"]),
+                    completeness_figure(tables.curves(names), kinds["SNR"]),
                     "Left: completeness against false positives a frame. Right: at one false "
                     "positive a frame, against true SNR.",
                 )

@@ -240,3 +240,9 @@ def test_a_search_is_trained_taken_up_and_used(tmp_path, monkeypatch, as_before)
     table = pd.read_csv(next((tmp_path / "report").glob("**/*completeness*.csv")))
     judged = {"one", "one + nodia_stamps"}
     assert set(table["search"]) == judged | {"nodia_stamps", "DIA", "matched filter"}
+    counts = [
+        sum(int(name.rsplit("(")[1].strip(")")) for name in pd.read_csv(file).columns[1:])
+        for file in (tmp_path / "report").glob("**/*frame*by*.csv")
+    ]
+    assert len(counts) == 6  # SNR, magnitude, host, bright star, seeing, depth
+    assert counts[0] > 0 and len(set(counts)) == 1  # each supernova is in one range of each
