@@ -7,7 +7,6 @@ import functools
 import os
 import re
 import shlex
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 
 from rb.config import register_resolvers, words_as_typed
 from rb.errors import UserError
-from rb.interrupts import Interrupted, raise_interrupted
+from rb.interrupts import Interrupted, listen, listen_no_more
 
 # A failed job of a sweep must not stop the others; it is remembered here for the exit code.
 _failed_jobs: list[str] = []
@@ -42,8 +41,7 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
     warnings.filterwarnings("ignore", category=FutureWarning)
     register_resolvers()
     sys.argv[1:] = words_as_typed(sys.argv[1:])
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, raise_interrupted)
+    listen()
     try:
         try:
             main()
@@ -65,8 +63,7 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
             raise
         fail(message)
     finally:  # all is said and recorded: an end from outside needs no words any more
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, signal.SIG_DFL)
+        listen_no_more()
     sys.exit(1 if _failed_jobs else 0)
 
 

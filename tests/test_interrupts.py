@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
+import weakref
 
 import pytest
 
-from rb.interrupts import Interrupted, raise_interrupted, uninterrupted
+from rb.interrupts import SIGNALS, Interrupted, listen, uninterrupted
 from rb.tracking import Tracking
 
 
 @pytest.fixture(autouse=True)
-def handlers():
+def handlers(monkeypatch):
     """The handlers of a command, and afterwards those of pytest again."""
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    for one in before:
-        signal.signal(one, raise_interrupted)
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    listen()
     yield
     for one, handler in before.items():
         signal.signal(one, handler)
@@ -47,6 +50,28 @@ def test_what_waited_is_raised_once():
 def test_outside_of_a_block_nothing_waits():
     with pytest.raises(Interrupted):
         stop()
+
+
+class Thing:
+    """What a callback waits for the end of."""
+
+
+def test_an_interruption_in_a_callback_of_a_dying_object_is_not_lost(capsys):
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: stop())
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        del thing  # Python prints what callbacks raise, and goes on
+        time.sleep(10)
+    assert kept() is None
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_of_callbacks_are_printed_as_ever(capsys):
+    thing = Thing()
+    kept = weakref.ref(thing, lambda _: 1 / 0)
+    del thing
+    assert kept() is None
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_blocks_of_other_threads_hold_up_nothing():

@@ -52,6 +52,8 @@ def open_or_build(path: Path, build: Callable[[Path], None], work: Path | None =
     """
     found = _built(path)
     if found is not None:
+        if work is None:
+            _tidy(path)
         return found
     with building(path, work) as folder:
         # Another process may have built it while this one waited for its turn.
@@ -68,19 +70,36 @@ def building(path: Path, work: Path | None = None) -> Iterator[Path]:
     Waits, and says so, while another process has it. What writers that were killed have left is
     removed; so is the folder in the end, unless it is worth going on with it.
     """
-    folder = work or path.with_name(f".{path.name}.partial")
-    name = folder.name.strip(".")
-    with locked(
-        folder.with_name(f".{name}.lock"),
-        waiting=f"waiting for another process that builds {path} …",
-    ):
-        own = "" if work else f".{path.name}"
-        for kind in ("building", "old"):
-            for orphan in path.parent.glob(f"{own}.*.{kind}"):
-                shutil.rmtree(orphan, ignore_errors=True)
+    folder = work or _own_work(path)
+    with locked(_lock(folder), waiting=f"waiting for another process that builds {path} …"):
+        _remove_orphans(path, "" if work else f".{path.name}")
         with _kept_for_resuming(path, folder):
             folder.mkdir(exist_ok=True)
             yield folder
+
+
+def _own_work(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name.strip('.')}.lock")
+
+
+def _remove_orphans(path: Path, own: str) -> None:
+    for kind in ("building", "old"):
+        for orphan in path.parent.glob(f"{own}.*.{kind}"):
+            shutil.rmtree(orphan, ignore_errors=True)
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a build that was killed right after its last step has left."""
+    folder = _own_work(path)
+    if folder.exists() or any(path.parent.glob(f".{path.name}.*.old")):
+        # Whoever holds the lock tidies up itself; on a disk for reading only nobody does.
+        with contextlib.suppress(UserError), locked(_lock(folder), refusal="busy"):
+            _remove_orphans(path, f".{path.name}")
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from rb.config import check_training, config_digest, resolved
 from rb.errors import UserError
-from rb.interrupts import Interrupted, raise_interrupted
+from rb.interrupts import SIGNALS, Interrupted, listen
 from rb.sweeps import board as sweep_board
 from rb.sweeps.keys import SWEPT_VARIABLE, job_name, job_values
 
@@ -259,10 +259,9 @@ def _listen() -> None:
     """Make Ctrl-C and SIGTERM interrupt a job in a process that has no handler of ours."""
     if sweep_board.current is not None:
         return
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
-            with suppress(ValueError):  # not in the main thread
-                signal.signal(signum, raise_interrupted)
+    untouched = (signal.SIG_DFL, signal.default_int_handler)
+    with suppress(ValueError):  # not in the main thread
+        listen(one for one in SIGNALS if signal.getsignal(one) in untouched)
 
 
 def _free_memory() -> None:

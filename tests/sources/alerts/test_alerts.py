@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rb.errors import UserError
+from rb.io.locks import locked
 from rb.sources.alerts import source as alerts
 from rb.sources.alerts.settings import AlertSettings
 from rb.sources.alerts.source import open_stamps
@@ -495,6 +496,22 @@ def test_a_flipped_bit_in_a_kept_part_is_noticed(
         data[int(at * (len(data) - 1))] ^= 1 << bit
         file.write_bytes(data)
         assert read(root, require=["srch", "tmpl"]).digest == expected
+
+
+def test_a_build_killed_right_after_its_end_is_tidied_up_after(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night(root)
+    cache = root.parent / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr("rb.stamps.resumable.shutil.rmtree", lambda *_, **__: None)
+        built = read(root, require=["srch", "tmpl"])
+    assert [p.name for p in cache.glob(".*")] == [f".{built.path.name}.partial"]
+    with locked(cache / f".{built.path.name}.partial.lock"):  # whoever builds tidies up itself
+        assert read(root, require=["srch", "tmpl"]).digest == built.digest
+        assert len(list(cache.glob(".*.partial"))) == 1
+    assert read(root, require=["srch", "tmpl"]).digest == built.digest
+    assert [p.name for p in cache.iterdir()] == [built.path.name]
 
 
 def test_a_build_that_fails_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
