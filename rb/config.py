@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -173,6 +174,24 @@ TRAINING: dict[str, Rule] = {
 """What the settings of a training may be, as far as it can be said without its data."""
 
 
+@functools.cache
+def _known() -> dict[str, set[str]]:
+    """Settings that one file of ``conf/`` or another has: of all, and by group."""
+    import yaml
+
+    def keys(file: Path) -> set[str]:
+        return set(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+
+    folder = project_root() / "conf"
+    groups: dict[str, set[str]] = {
+        one.name: set().union(*map(keys, one.glob("*.yaml")))
+        for one in folder.iterdir()
+        if one.is_dir()
+    }
+    known = {"": keys(folder / "train.yaml") | set(groups)}
+    return known | {group: groups[group] for group in ("model", "split", "trainer")}
+
+
 def check_training(config: Mapping[str, Any]) -> None:
     """Refuse settings that cannot work, with the key that is wrong.
 
@@ -182,3 +201,8 @@ def check_training(config: Mapping[str, Any]) -> None:
         Naming the key, its value and what it may be.
     """
     check(config, TRAINING)
+    for group, known in _known().items():
+        for key in config[group] if group else config:
+            if key not in known:
+                name = f"{group}.{key}" if group else key
+                raise UserError(f"there is no setting '{name}'; see python train.py --help")

@@ -8,8 +8,10 @@ import os
 import re
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rb.config import register_resolvers, words_as_typed
@@ -114,8 +116,11 @@ def configuration_message(error: Exception) -> str | None:
     cause: BaseException | None = error
     while cause and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
-    if "Config group override must be" in str(error):
-        return "a group of settings is null; give one of its choices, such as data=simulated"
+    if "Config group override must be" in str(error) or _composing(error):
+        return (
+            "a group of settings is given what is no name of a choice; give one, such as "
+            "data=simulated"
+        )
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = " ".join(str(error).split())
@@ -134,6 +139,13 @@ def configuration_message(error: Exception) -> str | None:
     if extra:
         return text
     return re.split(r" full_key:| Set the environment| See https:", text)[0].strip()
+
+
+def _composing(error: Exception) -> bool:
+    """Whether Hydra itself stumbled over what it was to put together."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = Path(frames[-1].filename).parts if frames else ()
+    return isinstance(error, TypeError) and place[-3:-1] == ("hydra", "_internal")
 
 
 def _unreadable(word: str) -> str:

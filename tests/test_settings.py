@@ -191,12 +191,16 @@ def test_every_rule_says_what_it_wants(door: str) -> None:
         ("train.py", "trainer.memory_gb=-1", "memory_gb is -1; give a number of at least 0"),
         ("train.py", "trainer.optimizer=null", "trainer.optimizer is not set; give a group of"),
         ("train.py", "paths.root=", "paths.root is ''; give a folder"),
-        (
-            "train.py",
-            "data=null",
-            "a group of settings is null; give one of its choices, such as data=",
-        ),
-        ("train.py", "model=null", "a group of settings is null; give one of its choices, such as"),
+        ("train.py", "data=null", "what is no name of a choice; give one, such as data="),
+        ("train.py", "split=[1]", "what is no name of a choice; give one, such as data="),
+        ("train.py", "+foo=1", "there is no setting 'foo'; see python train.py --help"),
+        ("train.py", "+split.foo=1", "there is no setting 'split.foo'; see"),
+        ("train.py", "+trainer.foo=1", "there is no setting 'trainer.foo'; see"),
+        ("train.py", "model.network.dense=[0]", "model.network.dense has 0; give widths of at"),
+        ("train.py", "trainer.optimizer._target_=os.system", "trainer.optimizer: missing a requ"),
+        ("train.py", "trainer.precision=7", "precision=7: Precision 7 is invalid"),
+        ("train.py", "model.init_from=nosuch", "nosuch: no model; its file ends in one of"),
+        ("train.py", "model.init_from=nowhere.ckpt", "nowhere.ckpt: "),
         ("train.py", "data.candidates=0", "data.candidates is 0; give a whole number of at least"),
         ("train.py", "data.scene.sn_mag=[25,19]", "data.scene.sn_mag is [25, 19]; give [lowest, "),
         ("evaluate.py", "confidence=1", "confidence is 1; give a number above 0 and below 1"),
@@ -205,13 +209,14 @@ def test_every_rule_says_what_it_wants(door: str) -> None:
         ("evaluate.py", "runs=[]", "runs is []; give a list of at least 1, each latest, best"),
     ],
 )
-def test_the_command_line_says_so(
+def test_the_command_line_says_so_before_anything_is_built(
     monkeypatch, capsys, as_before, tmp_path, script, argument_, message
 ):
     root = () if argument_.startswith("paths.root") else (f"paths.root={tmp_path}",)
     assert run_here(monkeypatch, script, argument_, *root) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith("error: ") and message in line
+    assert not (tmp_path / ".cache").exists()
 
 
 def test_what_is_right_comes_back_in_its_type() -> None:

@@ -30,7 +30,7 @@ _MOST = 150  # peaks a frame that are kept of each search
 _LEAST_SCORE = 3.0  # SNR
 _LEAST_LOGIT = -7.0
 _BRIGHT_MAG = 19.0  # of stars: five magnitudes above what is just found
-VERSION = 2
+VERSION = 3
 """Of what is kept of a frame; what was searched with another one is searched again."""
 
 IMAGING = "DIA"

@@ -25,6 +25,7 @@ _SIZE = 64  # px along a side of the windows in Fourier space
 _HALF = 24  # px that the filters reach
 _LATTICE = 20
 _STEPS = 2  # px that a position may move
+_PLACE = 0.7  # px, what a place that is given may be wrong by, rms: as peaks of the network are
 _PSF_ERROR = 0.015  # of the flux: what measured PSFs differ by from frame to frame, simulated
 
 
@@ -35,7 +36,7 @@ class Photometry:
     Attributes
     ----------
     x, y : ndarray of shape (n,)
-        Where the flux is highest, px.
+        Where the source is most likely, px.
     flux, flux_err : ndarray of shape (n,)
         Of a point source in the search image above the template, units of the search image.
     """
@@ -49,6 +50,9 @@ class Photometry:
 def measure(pair: MeasuredPair, x: NDArray, y: NDArray, gain: float | None = None) -> Photometry:
     """Measure point sources near the pixels (x, y).
 
+    A source is where its SNR is highest, weighed against how far that is from the pixel: noise
+    draws the summit of faint ones away.
+
     Parameters
     ----------
     pair : MeasuredPair
@@ -61,11 +65,14 @@ def measure(pair: MeasuredPair, x: NDArray, y: NDArray, gain: float | None = Non
     filters = _filters(pair)
     column, row = (np.rint(np.asarray(v)).astype(int) for v in (x, y))
     flux, error = _apply(pair, filters, column, row, gain)
-    scatter = _excess(pair, filters, gain)
-    dx, dy, peak = _summit(flux)
-    # The highest of all places is s^2 / F too high on average: one half for each coordinate.
-    error = error * scatter
-    peak = np.where(peak > 2 * error, (peak + np.sqrt(np.abs(peak**2 - 4 * error**2))) / 2, peak)
+    error = error * _excess(pair, filters, gain)
+    dx, dy, peak, free = _summit(flux, error)
+    # The highest of all places is s^2 / F too high on average, one half for each coordinate; less
+    # where the place was known.
+    too_high = 4 * free * error**2
+    peak = np.where(
+        peak > 2 * error, (peak + np.sqrt(np.maximum(peak**2 - too_high, 0.0))) / 2, peak
+    )
     error = np.hypot(error, _PSF_ERROR * peak)
     return Photometry(column + dx, row + dy, peak, error)
 
@@ -161,29 +168,40 @@ def _excess(pair: MeasuredPair, filters: tuple[NDArray, NDArray], gain: float | 
     return max(1.0, 1.4826 * float(np.median(np.abs(pull - np.median(pull))))) if len(pull) else 1.0
 
 
-def _summit(flux: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
-    """Offset of the highest flux from the middle, and that flux, by a parabola on each axis."""
+def _summit(
+    flux: NDArray[np.float64], error: NDArray[np.float64]
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Offset of the likeliest place from the middle, by a parabola on each axis; the flux there.
+
+    Last, which share of the information on the place, a mean of both axes, is the flux's.
+    """
     n, width, _ = flux.shape
-    inner = flux[:, 1:-1, 1:-1].reshape(n, (width - 2) ** 2)
-    best = inner.argmax(1)
+    u = np.arange(width) - _STEPS
+    far = np.add.outer(u**2, u**2) / (2 * _PLACE**2)
+    signal = flux / error[:, None, None]
+    odds = np.sign(signal) * signal**2 / 2 - far
+    best = odds[:, 1:-1, 1:-1].reshape(n, (width - 2) ** 2).argmax(1)
     row, column = best // (width - 2) + 1, best % (width - 2) + 1
     i = np.arange(n)
-    offsets, gained = [], np.zeros(n)
+    offsets, gained, free = [], np.zeros(n), np.zeros(n)
     for before, after in (
-        (flux[i, row, column - 1], flux[i, row, column + 1]),
-        (flux[i, row - 1, column], flux[i, row + 1, column]),
+        ((i, row, column - 1), (i, row, column + 1)),
+        ((i, row - 1, column), (i, row + 1, column)),
     ):
-        middle = flux[i, row, column]
-        bend = before + after - 2.0 * middle
+        middle = (i, row, column)
+        bend = odds[before] + odds[after] - 2.0 * odds[middle]
         with np.errstate(divide="ignore", invalid="ignore"):
-            move = np.where(bend < 0, 0.5 * (before - after) / bend, 0.0)
+            move = np.where(bend < 0, 0.5 * (odds[before] - odds[after]) / bend, 0.0)
+            free += np.where(bend < 0, np.clip(1 + 1 / (bend * _PLACE**2), 0, 1), 0.0) / 2
         move = np.clip(move, -0.5, 0.5)
-        gained += 0.5 * (after - before) * move + 0.5 * bend * move**2
+        curve = flux[before] + flux[after] - 2.0 * flux[middle]
+        gained += 0.5 * (flux[after] - flux[before]) * move + 0.5 * curve * move**2
         offsets.append(move)
     return (
         column - _STEPS + offsets[0],
         row - _STEPS + offsets[1],
         flux[i, row, column] + gained,
+        free,
     )
 
 

@@ -179,8 +179,9 @@ class Tracking:
         for found in (exact, begins, named):
             if found:
                 return found[0]
-        recent = ", ".join(f"{r.info.run_id[:8]} ({r.info.run_name})" for r in runs[:5]) or "none"
-        raise UserError(f"there is no run '{run}' in {self.uri}; the newest are: {recent}")
+        trained = [r for r in runs if r.data.tags.get(KIND_TAG) == "training"][:5]
+        recent = ", ".join(f"{r.info.run_id[:8]} ({r.info.run_name})" for r in trained) or "none"
+        raise UserError(f"there is no run '{run}' in {self.uri}; the newest trainings: {recent}")
 
     def runs(self, kind: str | None = None, parent: str | None = None) -> list[Run]:
         """Runs of the experiment, newest first.

@@ -80,13 +80,13 @@ def train(
     console = own_console(console or make_console())
     digest = config_digest(config)
     config = config | {"model": complete_model(config["model"])}
-    input_spec(config)  # a wrong setting is refused before a set is built
+    # A wrong setting is refused before a set is built.
+    fit = _fit_of(config, input_spec(config))
     stamp_set = open_stamps(config["data"])
     inputs = input_spec(config, stamp_set)
     inputs.check(stamp_set)
     split = split_of(stamp_set, config)
     _check_stamps(config, stamp_set, split, inputs)
-    fit = _fit_of(config)
     tracking = open_tracking(config)
     name = config["name"] or name or config["model"]["name"]
     tags = {
@@ -144,7 +144,7 @@ def resume(config: dict[str, Any], overrides: list[str], console: Console | None
     stamp_set = open_stamps(saved["data"])
     inputs = input_spec(saved, stamp_set)
     split = split_of(stamp_set, saved)
-    fit = _fit_of(saved)
+    fit = _fit_of(saved, inputs)
     digest = found.data.tags.get("data.digest")
     if digest and digest != stamp_set.digest:
         raise UserError(
@@ -258,16 +258,17 @@ def _use_places_of_now(
     saved["tracking"], saved["paths"] = config["tracking"], config["paths"]
 
 
-def _fit_of(config: Mapping[str, Any]) -> Callable[[TrainingJob], float]:
+def _fit_of(config: Mapping[str, Any], inputs: Inputs) -> Callable[[TrainingJob], float]:
     """What trains a model of this description; refuses what it could not be trained with."""
     if _is_forest(config):
         from rb.training.forest import fit_forest
 
         refuse_several(f"model={config['model']['name']}")
         return fit_forest
-    from rb.training.network import fit_network, make_trainer
+    from rb.training.network import check_buildable, fit_network
 
-    make_trainer(config["trainer"])
+    assert isinstance(inputs, InputSpec)
+    check_buildable(config, inputs)
     return fit_network
 
 

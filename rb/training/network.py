@@ -8,6 +8,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from rb.errors import UserError
 from rb.io.memory import keep_memory
+from rb.models.build import build_network, build_optimizer
 from rb.models.classifier import Classifier
 from rb.models.files import load_file
 from rb.models.initial_weights import load_weights
+from rb.models.pretrained import published_file
 from rb.stamps.datamodule import StampDataModule
+from rb.stamps.inputs import InputSpec
 from rb.training.callbacks import DivergenceStop, EpochProgress, SavePoints
 from rb.training.context import TrainingJob, searches_images
 from rb.training.ranks import n_ranks, rank, trainer_arguments
@@ -151,6 +155,34 @@ def fit_network(job: TrainingJob) -> float:
     if not trainer.is_global_zero:
         return max(row["val/acc"] for row in save_points.history)
     return _record(job, save_points, folder / "best.ckpt")
+
+
+def check_buildable(config: Mapping[str, Any], inputs: InputSpec) -> None:
+    """Refuse what could not be trained before its candidates are made, which may take hours.
+
+    A network is built, and its weights to start with are looked at, where the size of its stamps
+    is known without them.
+
+    Raises
+    ------
+    UserError
+        What the training itself would raise.
+    """
+    make_trainer(config["trainer"])
+    model, data = config["model"], config["data"]
+    size = data.get("stamp_size") or (data.get("detection") or {}).get("stamp_size")
+    inputs = replace(inputs, size=(model["inputs"] or {}).get("size") or size or inputs.size)
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    # PSFs have the size that the source gives them.
+    if size and not searches_images(config) and not ("psf" in inputs.side and not inputs.psf_size):
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(model["network"], inputs)
+        parameters = list(network.parameters())
+        if model.get("init_from"):
+            load_weights(network, model["init_from"])
+    elif model.get("init_from"):
+        load_file(published_file(model["init_from"]) or model["init_from"])
+    build_optimizer(config["trainer"]["optimizer"], None, parameters)
 
 
 def _data_module(job: TrainingJob) -> type[StampDataModule]:
