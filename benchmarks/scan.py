@@ -166,7 +166,7 @@ def shares(told: argparse.Namespace, study: dict[str, Any], models: Any) -> None
             together = by_search.get(f"{name} + {judge}")
             if together is None:  # it looks at difference images, or nothing was found
                 continue
-            alone = by_search[name]["score"].to_numpy()
+            alone = by_search[name]["score"].to_numpy()[: len(together)]
             second = (together["score"].to_numpy() - (1 - SHARE) * alone) / SHARE
             for share in SHARES:
                 label = f"{name} + {share:g} {judge}"

@@ -17,6 +17,32 @@ from toys import REPOSITORY, write_set
 
 from rb import hydra_job as commands
 from rb.stamps import StampSet
+from rb.tracking import database
+
+
+def _empty_database_once() -> None:
+    """Have a process of the tests make MLflow's tables once, which takes seconds, and copy them.
+
+    Tests of the tracking itself make them each time.
+    """
+    prepare = database.prepare
+    empty: list[bytes] = []
+
+    def copied(folder: Path) -> None:
+        file = database.database_file(folder)
+        itself = "tests/tracking/" in os.environ.get("PYTEST_CURRENT_TEST", "")
+        if itself or (file.exists() and file.stat().st_size):
+            prepare(folder)
+        elif empty:
+            file.write_bytes(empty[0])
+        else:
+            prepare(folder)
+            empty.append(file.read_bytes())
+
+    database.prepare = copied
+
+
+_empty_database_once()
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rb.scan.finds import matched
+from rb.scan.finds import LEAST_LOGIT, matched
 from rb.scan.judge import both, judge, logit
-from rb.scan.photometry import measure, score_map
+from rb.scan.photometry import Photometry, measure, score_map
 from rb.scan.search import find_peaks, heat_map
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import SIDE_COLUMNS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MOST = 150  # peaks a frame that are kept of each search
 _LEAST_SCORE = 3.0  # SNR
-_LEAST_LOGIT = -7.0
+_LEAST_PEAK = -7.0  # logit
 _BRIGHT_MAG = 19.0  # of stars: five magnitudes above what is just found
 VERSION = 3
 """Of what is kept of a frame; what was searched with another one is searched again."""
@@ -83,25 +83,29 @@ def search_frame(
     found = []
     for name, network in dense.items():
         logits = heat_map(network, pair)
-        x, y = find_peaks(logits, pair.masked, _LEAST_LOGIT, edge)
+        x, y = find_peaks(logits, pair.masked, _LEAST_PEAK, edge)
         clock.lap(name)
         x, y = x[:_MOST], y[:_MOST]
         sources = measure(pair, x, y, gain)
         clock.lap(f"photometry of {name}")
-        where, flux = (sources.x, sources.y), (sources.flux, sources.flux_err)
-        found.append(_rows(name, *where, logits[y, x], *flux))
+        odds = logits[y, x]
+        found.append(_rows(name, sources, odds))
+        # The highest come first; `rb scan` has no others judged.
+        worth = Photometry(*(v[odds >= LEAST_LOGIT] for v in vars(sources).values()))
         for other, scorer in stamps.items():
             if scorer.inputs.kind == "nodia":
                 clock.lap("")
-                second = logit(judge(scorer, pair, *where))
+                second = logit(judge(scorer, pair, worth.x, worth.y))
                 clock.lap(f"{other} on the finds of {name}")
-                found.append(_rows(f"{name} + {other}", *where, both(logits[y, x], second), *flux))
+                found.append(_rows(f"{name} + {other}", worth, both(odds[: len(second)], second)))
     scores = score_map(pair, gain)
     x, y = find_peaks(scores, pair.masked, _LEAST_SCORE, edge)
     clock.lap(PROPER)
     x, y = x[:_MOST], y[:_MOST]
     none = np.full(len(x), np.nan)
-    found.append(_rows(PROPER, x, y, scores[y, x], none, none))
+    found.append(
+        _rows(PROPER, Photometry(x.astype(float), y.astype(float), none, none), scores[y, x])
+    )
     frame = simulate_frame(dataclasses.replace(settings, planes=("psf",)), number)
     steps = ("psf_matching", "subtraction", "detection")
     clock.seconds[IMAGING] = sum(frame.summary[f"cpu_{step}_s"] for step in steps)
@@ -114,8 +118,9 @@ def search_frame(
         p = scorer.p_real(candidates).astype(np.float64) if len(candidates) else np.zeros(0)
         by_name[name] = logit(p)
         clock.lap(name)
+    imaged = Photometry(*(np.asarray(rows[name], float) for name in ("x", "y", "flux", "flux_err")))
     for name, score in by_name.items():
-        found.append(_rows(name, rows["x"], rows["y"], score, rows["flux"], rows["flux_err"]))
+        found.append(_rows(name, imaged, score))
     table = pd.concat(found, ignore_index=True)
     table["event"] = matched(table["x"].to_numpy(), table["y"].to_numpy(), events)
     conditions = {
@@ -140,23 +145,9 @@ def _star_separation(scene: Scene, events: pd.DataFrame) -> np.ndarray:
     return np.asarray(np.hypot(across, along).min(axis=1, initial=np.inf))
 
 
-def _rows(
-    name: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    score: np.ndarray,
-    flux: np.ndarray,
-    flux_err: np.ndarray,
-) -> pd.DataFrame:
+def _rows(name: str, found: Photometry, score: np.ndarray) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame(
-        {
-            "search": name,
-            "x": np.asarray(x, float),
-            "y": np.asarray(y, float),
-            "score": np.asarray(score, float),
-            "flux": np.asarray(flux, float),
-            "flux_err": np.asarray(flux_err, float),
-        }
-    )
+    columns = {"x": found.x, "y": found.y, "score": score}
+    columns |= {"flux": found.flux, "flux_err": found.flux_err}
+    return pd.DataFrame({"search": name} | {k: np.asarray(v, float) for k, v in columns.items()})

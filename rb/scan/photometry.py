@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from rb.survey.pipeline.pair import MeasuredPair
@@ -24,6 +25,7 @@ from rb.survey.pipeline.pair import MeasuredPair
 _SIZE = 64  # px along a side of the windows in Fourier space
 _HALF = 24  # px that the filters reach
 _LATTICE = 20
+_AT_ONCE = 512  # places; bounds the memory
 _STEPS = 2  # px that a position may move
 _PLACE = 0.7  # px, what a place that is given may be wrong by, rms: as peaks of the network are
 _PSF_ERROR = 0.015  # of the flux: what measured PSFs differ by from frame to frame, simulated
@@ -129,29 +131,45 @@ def _apply(
     column: NDArray[np.int64],
     row: NDArray[np.int64],
     gain: float | None,
+    steps: int = _STEPS,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fluxes (n, 5, 5) of the pixels round each place, and the error (n,) at the place."""
-    reach = _HALF + _STEPS
-    n = len(column)
-    width = 2 * _STEPS + 1
-    flux, variance = np.zeros((n, width, width)), np.zeros(n)
-    part = np.zeros_like(flux)
-    images = []
-    for image, noise in zip((pair.search, pair.template), pair.noise, strict=True):
-        images.append((np.pad(image, reach), noise**2))
-    for sign, (image, sky), weights in zip((1.0, -1.0), images, filters, strict=True):
-        for i in range(n):
-            cut = image[row[i] : row[i] + 2 * reach + 1, column[i] : column[i] + 2 * reach + 1]
-            windows = np.lib.stride_tricks.sliding_window_view(cut, weights.shape)
-            part[i] = np.einsum("abij,ij->ab", windows, weights)
-            light = np.maximum(windows[_STEPS, _STEPS], 0.0) / gain if gain else 0.0
-            variance[i] += float(np.sum(weights**2 * (sky + light)))
+    """Fluxes (n, 2 steps + 1, 2 steps + 1) of the pixels round each place, the error (n,) there."""
+    parts = [
+        _apply_to_some(pair, filters, column[i : i + _AT_ONCE], row[i : i + _AT_ONCE], gain, steps)
+        for i in range(0, max(len(column), 1), _AT_ONCE)
+    ]
+    return np.concatenate([flux for flux, _ in parts]), np.concatenate([e for _, e in parts])
+
+
+def _apply_to_some(
+    pair: MeasuredPair,
+    filters: tuple[NDArray, NDArray],
+    column: NDArray[np.int64],
+    row: NDArray[np.int64],
+    gain: float | None,
+    steps: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    reach = _HALF + steps
+    n, width = len(column), 2 * steps + 1
+    flux, part, variance = np.zeros((n, width, width)), np.zeros((n, width, width)), np.zeros(n)
+    side = 2 * _HALF + 1
+    inner = slice(steps, steps + side)
+    for sign, image, noise, weights in zip(
+        (1.0, -1.0), (pair.search, pair.template), pair.noise, filters, strict=True
+    ):
+        padded = np.pad(image, reach)
+        around = sliding_window_view(padded, (2 * reach + 1,) * 2)[row, column].astype(float)
+        for down, right in np.ndindex(width, width):
+            cut = around[:, down : down + side, right : right + side]
+            part[:, down, right] = np.einsum("nij,ij->n", cut, weights)
+        light = np.maximum(around[:, inner, inner], 0.0) / (gain or np.inf)
+        variance += np.sum(weights**2) * noise**2 + np.einsum("nij,ij->n", light, weights**2)
         flux += sign * part
-    # What the template shows lies a little elsewhere in the search image (their eq. 30 to 33).
-    before, after = _STEPS - 1, _STEPS + 1
-    across = (part[:, _STEPS, after] - part[:, _STEPS, before]) / 2
-    along = (part[:, after, _STEPS] - part[:, before, _STEPS]) / 2
-    variance += pair.registration**2 * (across**2 + along**2)
+    if steps:
+        # What the template shows lies a little elsewhere in the search image (their eq. 30 to 33).
+        across = (part[:, steps, steps + 1] - part[:, steps, steps - 1]) / 2
+        along = (part[:, steps + 1, steps] - part[:, steps - 1, steps]) / 2
+        variance += pair.registration**2 * (across**2 + along**2)
     return flux, np.sqrt(variance)
 
 
@@ -163,8 +181,8 @@ def _excess(pair: MeasuredPair, filters: tuple[NDArray, NDArray], gain: float | 
         np.linspace(_HALF, height - 1 - _HALF, _LATTICE).astype(int),
     )
     free = ~pair.masked[y, x]
-    flux, error = _apply(pair, filters, x[free], y[free], gain)
-    pull = flux[:, _STEPS, _STEPS] / error
+    flux, error = _apply(pair, filters, x[free], y[free], gain, steps=1)
+    pull = flux[:, 1, 1] / error
     return max(1.0, 1.4826 * float(np.median(np.abs(pull - np.median(pull))))) if len(pull) else 1.0
 
 
