@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rb.errors import UserError
+from rb.stamps.scaling import LARGEST
 from rb.survey.pipeline.measure import PSF_SIZE
 from rb.survey.pipeline.pair import MeasuredPair, measure_pair
 
@@ -32,7 +33,7 @@ class Image:
     name : str
         How messages call it.
     pixels : ndarray of shape (height, width)
-        float32, NaN where unknown.
+        float32, NaN where unknown or beyond ±1e18.
     header : mapping
         FITS header.
     wcs : astropy.wcs.WCS, optional
@@ -92,7 +93,7 @@ class ScanPair:
 
 def split_place(place: str) -> tuple[str, str | None]:
     """File and extension of ``FILE`` or ``FILE[EXTENSION]``."""
-    match = None if Path(place).exists() else _EXTENSION.fullmatch(place)
+    match = None if os.path.exists(place) else _EXTENSION.fullmatch(place)
     return (match[1], match[2]) if match else (place, None)
 
 
@@ -116,7 +117,7 @@ def read_image(place: str, least: int = 64) -> Image:
     from astropy.wcs import WCS
 
     path, extension = split_place(place)
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such file")
     try:
         with warnings.catch_warnings():
@@ -126,7 +127,7 @@ def read_image(place: str, least: int = 64) -> Image:
             warnings.filterwarnings("ignore", category=RuntimeWarning)  # what overflows is infinite
             with fits.open(path, memmap=False) as units:
                 unit = _image_unit(units, extension, path)
-                pixels = np.asarray(unit.data, dtype=np.float32)
+                pixels = np.array(unit.data, dtype=np.float32)
                 header = unit.header.copy()
             wcs = WCS(header, naxis=2)
     except UserError:
@@ -134,6 +135,8 @@ def read_image(place: str, least: int = 64) -> Image:
     except Exception as error:  # astropy raises whatever it comes across
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not a whole FITS image ({reason[:120]})") from error
+    # Of what is no measurement, squares overflow, and sep ends the process.
+    pixels[~(np.abs(pixels) <= LARGEST)] = np.nan
     while pixels.ndim > 2 and pixels.shape[0] == 1:
         pixels = pixels[0]
     if min(pixels.shape) < least:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 from rb.errors import UserError
@@ -53,7 +54,7 @@ def jobs_of(
         pairs = _listed(Path(search))
     elif template is None:
         raise UserError(f"{search}: give the template behind it; only a list (.csv) names its own")
-    elif Path(search).is_dir():
+    elif os.path.isdir(search):
         pairs = _of_folders(Path(search), Path(template))
     else:
         for image in (search, template):
@@ -108,8 +109,8 @@ def _listed(path: Path) -> list[tuple[str, str]]:
 
 def _check_image(image: str, where: str = "") -> None:
     """Refuse what is not there before anything is imported that takes seconds."""
-    if not Path(split_place(image)[0]).is_file():
-        raise UserError(f"{where}{image}: there is no such file")
+    if not os.path.isfile(split_place(image)[0]):  # pathlib raises at a name that is too long
+        raise UserError(f"{where}{image[:200]}: there is no such file")
 
 
 def _check_catalogue(path: Path, overwrite: bool) -> None:

@@ -82,6 +82,11 @@ def seeds(folder: Path) -> dict[str, list[Path]]:
     units.writeto(folder / "frame.fits.fz")
     fits.PrimaryHDU(pixels[:96, :96], header).writeto(folder / "frame.fits")
     found["image"] += [folder / "frame.fits.fz", folder / "frame.fits"]
+    for file in pair[:2]:
+        found["pair"].append(file.rename(folder / f"pair_{file.name}"))
+    fits.PrimaryHDU(np.outer(*[np.hanning(11)] * 2)).writeto(folder / "psf.fits")
+    found["psf"].append(folder / "psf.fits")
+    add("list", "pairs.csv", f"search,template\n{pair[0]},{pair[1]}\n".encode())
     from rb.uncertainty.strangeness import Reference
 
     x = np.random.default_rng(0).normal(size=(60, 4))
@@ -94,7 +99,8 @@ def readers() -> dict[str, Reader]:
     """What reads a file of each kind, as commands do."""
     from rb.features.table import read_table as read_features
     from rb.models.checkpoint import load_checkpoint
-    from rb.scan.images import read_image
+    from rb.scan.images import read_image, read_pair, read_psf
+    from rb.scan.jobs import jobs_of
     from rb.scoring.candidates import ArraySource
     from rb.scoring.exported import load_exported
     from rb.sources.alerts.cutouts import CutoutError, decode_cutout
@@ -129,6 +135,11 @@ def readers() -> dict[str, Reader]:
         found = StampSet.open(file.parent)
         return found.labels, found.groups, found[:], str(found)
 
+    def pair(file: Path) -> object:
+        whole = next(file.parent.glob("pair_*_template.fits"))
+        places = str(file), str(whole)
+        return read_pair(*(places[::-1] if "template" in file.name else places))
+
     return {
         "alerts": alerts,
         "cutout": lambda file: cutout_of(file.read_bytes()),
@@ -140,6 +151,9 @@ def readers() -> dict[str, Reader]:
         "labels": lambda file: read_table(file, "data.labels"),
         "reference": Reference.load,
         "image": lambda file: read_image(str(file)),
+        "pair": pair,
+        "psf": lambda file: read_psf(str(file)),
+        "list": lambda file: jobs_of(str(file), None, file.parent / "finds"),
         "set": stamp_set,
     }
 
@@ -224,7 +238,7 @@ def fuzz(seconds: float, seed: int, corpus: Path | None, only: str | None = None
                 name = rng.choice(names)
                 origin = rng.choice(kept[name])
                 content = mutated(origin.read_bytes(), rng)
-            file = origin.with_name(f"broken-{os.getpid()}{origin.suffix}")
+            file = origin.with_name(f"broken-{os.getpid()}-{origin.stem}{origin.suffix}")
             whole = origin.read_bytes()
             if name == "set":  # in its place, among the files that are whole
                 file = origin

@@ -34,4 +34,4 @@ def test_broken_files_are_refused_in_one_line():
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     tried = [int(n.replace(",", "")) for n in re.findall(r": ([\d,]+) files", done.stdout)]
-    assert len(tried) == 11 and sum(tried) > 200
+    assert len(tried) == 14 and sum(tried) > 200

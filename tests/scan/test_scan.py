@@ -197,6 +197,36 @@ def test_missing_and_saturated_pixels_hold_no_finds(place, tmp_path):
     assert not (column.between(101, 198) & row.between(101, 198)).any()
 
 
+@pytest.mark.parametrize("which", ["search", "template"])
+def test_absurd_pixels_are_unknown_ones(place, tmp_path, which):
+    def absurd(pixels):
+        pixels[100:200, 100:200] = np.float32(1e37) * np.random.default_rng(0).normal(
+            size=(100, 100)
+        )
+        return pixels
+
+    def unknown(pixels):
+        pixels[100:200, 100:200] = np.nan
+        return pixels
+
+    found = []
+    for name, pixels in (("absurd", absurd), ("unknown", unknown)):
+        image = changed(place, tmp_path / f"{name}.fits", which, pixels=pixels)
+        out = tmp_path / f"{name}.csv"
+        assert scan(place, out, **{which: image}) == 0
+        found.append(pd.read_csv(out))
+    assert len(found[0]) and found[0].equals(found[1])
+
+
+def test_pixels_that_slipped_by_a_byte_are_said_in_a_line(place, tmp_path, capsys):
+    content = (place / "frames" / "00000_template.fits").read_bytes()
+    end = content.index(b"END" + b" " * 77)
+    start = -(-(end + 80) // 2880) * 2880
+    (tmp_path / "slipped.fits").write_bytes(content[:start] + b"\x7f" + content[start:-1])
+    said = refused(capsys, place, tmp_path / "f.csv", template=tmp_path / "slipped.fits")
+    assert "slipped.fits: " in said
+
+
 def test_a_folder_is_scanned_pair_by_pair_and_gone_on_with(place, tmp_path, capsys):
     for kind in ("search", "template"):
         (tmp_path / kind).mkdir()
@@ -304,6 +334,7 @@ def test_what_cannot_be_scanned_is_said_in_a_line(place, tmp_path, capsys):
     text.write_text("no FITS")
     assert "not a whole FITS image" in refused(capsys, place, out, search=text)
     assert "no such file" in refused(capsys, place, out, search=tmp_path / "nothing.fits")
+    assert "no such file" in refused(capsys, place, out, search="a" * 5000)
     assert "endings" in refused(capsys, place, tmp_path / "f.txt")
     assert "no folder" in refused(capsys, place, tmp_path / "nowhere" / "f.csv")
     assert "--threshold" in refused(capsys, place, out, "--threshold", 0)
