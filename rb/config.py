@@ -175,21 +175,31 @@ TRAINING: dict[str, Rule] = {
 
 
 @functools.cache
-def _known() -> dict[str, set[str]]:
-    """Settings that one file of ``conf/`` or another has: of all, and by group."""
+def _settings_in(pattern: str) -> set[str]:
+    """Settings that some of these files of ``conf/`` have."""
     import yaml
 
-    def keys(file: Path) -> set[str]:
-        return set(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    files = (project_root() / "conf").glob(pattern)
+    return set().union(*(yaml.safe_load(f.read_text(encoding="utf-8")) or {} for f in files))
 
-    folder = project_root() / "conf"
-    groups: dict[str, set[str]] = {
-        one.name: set().union(*map(keys, one.glob("*.yaml")))
-        for one in folder.iterdir()
-        if one.is_dir()
+
+def refuse_unknown(config: Mapping[str, Any], script: str, *groups: str) -> None:
+    """Refuse settings that no file in ``conf/`` has: at the top, and in some groups.
+
+    Raises
+    ------
+    UserError
+        Naming the first.
+    """
+    known = _settings_in(f"{script}.yaml") | {
+        one.name for one in (project_root() / "conf").iterdir() if one.is_dir()
     }
-    known = {"": keys(folder / "train.yaml") | set(groups)}
-    return known | {group: groups[group] for group in ("model", "split", "trainer")}
+    unknown = [key for key in config if key not in known]
+    for group in groups:
+        own = _settings_in(f"{group}/*.yaml")
+        unknown += [f"{group}.{key}" for key in config[group] if key not in own]
+    if unknown:
+        raise UserError(f"there is no setting '{unknown[0]}'; see python {script}.py --help")
 
 
 def check_training(config: Mapping[str, Any]) -> None:
@@ -201,8 +211,4 @@ def check_training(config: Mapping[str, Any]) -> None:
         Naming the key, its value and what it may be.
     """
     check(config, TRAINING)
-    for group, known in _known().items():
-        for key in config[group] if group else config:
-            if key not in known:
-                name = f"{group}.{key}" if group else key
-                raise UserError(f"there is no setting '{name}'; see python train.py --help")
+    refuse_unknown(config, "train", "model", "split", "tracking", "trainer")

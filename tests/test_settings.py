@@ -203,6 +203,8 @@ def test_every_rule_says_what_it_wants(door: str) -> None:
         ("train.py", "model.init_from=nowhere.ckpt", "nowhere.ckpt: "),
         ("train.py", "data.candidates=0", "data.candidates is 0; give a whole number of at least"),
         ("train.py", "data.scene.sn_mag=[25,19]", "data.scene.sn_mag is [25, 19]; give [lowest, "),
+        ("evaluate.py", "+foo=1", "there is no setting 'foo'; see python evaluate.py --help"),
+        ("evaluate.py", "+study.foo=1", "there is no setting 'study.foo'; see"),
         ("evaluate.py", "confidence=1", "confidence is 1; give a number above 0 and below 1"),
         ("evaluate.py", "subset=some", "subset is 'some'; give test, val, train or all, or null"),
         ("evaluate.py", "examples=true", "examples is true; give a whole number of at least 0"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rb.errors import UserError
@@ -20,6 +21,30 @@ def add_target(parser: argparse.ArgumentParser, default: str) -> None:
         "--out", type=Path, default=Path(default), metavar="FILE", help=f"({default})"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+
+
+def keep_apart(written: Mapping[str, Path | None], *read: str | Path | None) -> None:
+    """Refuse to write over a file that is read, or two things to one file.
+
+    Parameters
+    ----------
+    written : mapping of str to Path
+        Files by the option that names them.
+    *read : str or Path
+        Files that are read; what is no file counts as none.
+
+    Raises
+    ------
+    UserError
+        Naming the option.
+    """
+    taken = {os.path.realpath(one): "is read" for one in read if one and os.path.isfile(one)}
+    for option, file in written.items():
+        if file is not None:
+            place = os.path.realpath(file)
+            if place in taken:
+                raise UserError(f"{option} {file}: that file {taken[place]}; choose another name")
+            taken[place] = f"is what {option} writes"
 
 
 def new_file(target: Path, suffix: str, overwrite: bool) -> None:

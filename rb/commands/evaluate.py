@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rb.config import resolved
+from rb.config import refuse_unknown, resolved
 from rb.settings import FLAG, Choice, Either, Items, Number, OrNull, Rule, Text, Whole, check
 
 _RUN = Text("latest, best, or an ID, name or file")
@@ -41,6 +41,7 @@ def start(config: DictConfig) -> float:
 def check_evaluation(settings: dict[str, Any]) -> None:
     """Refuse settings that cannot work, with the key that is wrong."""
     runs = check(settings, EVALUATION)["runs"]
+    refuse_unknown(settings, "evaluate", "study", "tracking")
     if not isinstance(settings["runs"], str):
         # An ID of digits alone is a number to the command line.
         settings["runs"] = [runs] if isinstance(runs, str) else list(runs)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb.commands import Command
-from rb.commands.arguments import add_runs, amount, positive, share
+from rb.commands.arguments import add_runs, amount, keep_apart, positive, share
 from rb.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _scan(arguments: argparse.Namespace) -> int:
+    from rb.scan.images import split_place
     from rb.scan.jobs import jobs_of
 
     if arguments.tile < _SMALLEST_TILE:
@@ -80,6 +81,10 @@ def _scan(arguments: argparse.Namespace) -> int:
     for option in ("regions", "png", "psf"):
         if getattr(arguments, option) and not single:
             raise UserError(f"--{option} is of a single pair; scan the images one by one")
+    if single:
+        outputs = {"--out": jobs[0][2], "--regions": arguments.regions, "--png": arguments.png}
+        images = [split_place(place)[0] for place in (*jobs[0][:2], *(arguments.psf or ()))]
+        keep_apart(outputs, *images, arguments.model, arguments.judge)
     network, threshold, name = _network(arguments)
     judge = _judge(arguments)
     for search, template, out in jobs:

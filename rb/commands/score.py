@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rb.commands import Command
-from rb.commands.arguments import add_runs, amount, positive, share, workers
+from rb.commands.arguments import add_runs, amount, keep_apart, positive, share, workers
 from rb.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def _score(arguments: argparse.Namespace) -> int:
     stream = arguments.data.startswith("kafka://")
     if not stream:
         check_output(Path(arguments.out), arguments.embeddings)
+        read = (arguments.data, arguments.model, arguments.reference)
+        keep_apart({"--out": Path(arguments.out)}, *read)
     import rb
 
     work = Work(

@@ -218,6 +218,8 @@ def read_pair(
         If they cannot be read or compared; the message says which and why.
     """
     night, deep = read_image(search), read_image(template)
+    if np.array_equal(night.pixels, deep.pixels, equal_nan=True):
+        raise UserError(f"{search}, {template}: hold the same pixels; give two images of one sky")
     masked = _saturated(night, saturation)
     pixels, deep_masked = deep.pixels, _saturated(deep, saturation)
     if not _on_one_grid(night, deep):

@@ -179,6 +179,9 @@ def test_existing_tables(tmp_path, capsys):
     out.write_bytes(b"somebody's own")
     assert "of another job" in refused(capsys, *words)
     assert out.read_bytes() == b"somebody's own"
+    words = (str(out), "--model", str(exported()[1]), "--out", str(out), "--overwrite")
+    assert "--out" in (said := refused(capsys, *words)) and "that file is read" in said
+    assert out.read_bytes() == b"somebody's own"
 
 
 def test_wrong_data_and_models(tmp_path, capsys):

@@ -338,6 +338,15 @@ def test_what_cannot_be_scanned_is_said_in_a_line(place, tmp_path, capsys):
     assert "endings" in refused(capsys, place, tmp_path / "f.txt")
     assert "no folder" in refused(capsys, place, tmp_path / "nowhere" / "f.csv")
     assert "--threshold" in refused(capsys, place, out, "--threshold", 0)
+    frame = place / "frames" / "00000_search.fits"
+    assert "the same pixels" in refused(capsys, place, out, search=frame, template=frame)
+    content = frame.read_bytes()
+    assert "that file is read" in refused(capsys, place, frame, "--overwrite")
+    assert frame.read_bytes() == content
+    model = place / "model.ckpt"
+    assert "that file is read" in refused(capsys, place, out, "--png", model)
+    assert "what --out writes" in refused(capsys, place, out, "--png", out)
+    assert "what --out writes" in refused(capsys, place, out, "--regions", out)
     assert not out.exists()
     out.write_text("mine")
     assert "exists already" in refused(capsys, place, out) and out.read_text() == "mine"

@@ -164,6 +164,8 @@ def test_the_command(tmp_path, capsys):
     assert main(words) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
+    assert main(["export", str(file), "--out", str(file), "--overwrite"]) == 2
+    assert "that file is read" in capsys.readouterr().err
     assert main(["export", str(target), "--out", str(tmp_path / "again.onnx")]) == 2
     assert "is exported already" in capsys.readouterr().err
     assert main(["export", str(source), "--out", str(tmp_path / "model.pt")]) == 2
