@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,10 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_is_complete_and_fast() -> None:
-    seconds = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        done = run("--help")
-        seconds.append(time.perf_counter() - begun)
-        assert done.returncode == 0
+def test_help_is_complete() -> None:
+    done = run("--help")
+    assert done.returncode == 0
     assert {c.words[0] for c in COMMANDS} <= set(done.stdout.split())
-    assert min(seconds) < 0.5
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c.words))

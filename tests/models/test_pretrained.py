@@ -96,10 +96,11 @@ def test_the_search_finds_supernovae_in_frames_and_judges_no_stamps():
     assert model.provenance.licence == "BSD-3-Clause"
 
 
+@pytest.mark.slow
 def test_the_second_look_ranks_what_the_search_found_better():
     model = rb.load("published:scan_judge")
     settings = settings_from_config({"seed": 77})
-    parts = [frame_finds(settings, "scan", number) for number in range(5)]
+    parts = [frame_finds(settings, "scan", number) for number in range(12)]
     second = []
     for part in parts:
         side = {name: part.rows[name].to_numpy() for name in SIDE_COLUMNS}
