@@ -180,8 +180,8 @@ def check_buildable(config: Mapping[str, Any], inputs: InputSpec) -> None:
         parameters = list(network.parameters())
         if model.get("init_from"):
             load_weights(network, model["init_from"])
-    elif model.get("init_from"):
-        load_file(published_file(model["init_from"]) or model["init_from"])
+    elif (file := model.get("init_from")) and not Path(published_file(file) or file).is_file():
+        raise UserError(f"model.init_from: {file} is no file, and no network of the package")
     build_optimizer(config["trainer"]["optimizer"], None, parameters)
 
 
