@@ -305,9 +305,10 @@ def test_psfs_that_are_given_are_used(place, tmp_path, capsys):
 
 def test_nothing_new_is_an_empty_catalogue(place, tmp_path):
     template = place / "frames" / "00000_template.fits"
+    same = changed(place, tmp_path / "same.fits", "template", pixels=lambda p: p * 1.01)
     for suffix in ("csv", "parquet", "fits", "vot"):
         out = tmp_path / f"f.{suffix}"
-        assert scan(place, out, search=template, template=template) == 0
+        assert scan(place, out, search=same, template=template) == 0
     assert len(pd.read_csv(tmp_path / "f.csv")) == 0
     assert list(pd.read_csv(tmp_path / "f.csv")) == list(pd.read_parquet(tmp_path / "f.parquet"))
 
