@@ -134,42 +134,27 @@ def _apply(
     steps: int = _STEPS,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fluxes (n, 2 steps + 1, 2 steps + 1) of the pixels round each place, the error (n,) there."""
-    parts = [
-        _apply_to_some(pair, filters, column[i : i + _AT_ONCE], row[i : i + _AT_ONCE], gain, steps)
-        for i in range(0, max(len(column), 1), _AT_ONCE)
-    ]
-    return np.concatenate([flux for flux, _ in parts]), np.concatenate([e for _, e in parts])
-
-
-def _apply_to_some(
-    pair: MeasuredPair,
-    filters: tuple[NDArray, NDArray],
-    column: NDArray[np.int64],
-    row: NDArray[np.int64],
-    gain: float | None,
-    steps: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    reach = _HALF + steps
-    n, width = len(column), 2 * steps + 1
+    reach, side = _HALF + steps, 2 * _HALF + 1
+    n, width, inner = len(column), 2 * steps + 1, slice(steps, steps + side)
     flux, part, variance = np.zeros((n, width, width)), np.zeros((n, width, width)), np.zeros(n)
-    side = 2 * _HALF + 1
-    inner = slice(steps, steps + side)
     for sign, image, noise, weights in zip(
         (1.0, -1.0), (pair.search, pair.template), pair.noise, filters, strict=True
     ):
-        padded = np.pad(image, reach)
-        around = sliding_window_view(padded, (2 * reach + 1,) * 2)[row, column].astype(float)
-        for down, right in np.ndindex(width, width):
-            cut = around[:, down : down + side, right : right + side]
-            part[:, down, right] = np.einsum("nij,ij->n", cut, weights)
-        light = np.maximum(around[:, inner, inner], 0.0) / (gain or np.inf)
-        variance += np.sum(weights**2) * noise**2 + np.einsum("nij,ij->n", light, weights**2)
+        windows = sliding_window_view(np.pad(image, reach), (2 * reach + 1,) * 2)
+        for start in range(0, n, _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            around = windows[row[some], column[some]].astype(float)
+            for down, right in np.ndindex(width, width):
+                cut = around[:, down : down + side, right : right + side]
+                part[some, down, right] = np.einsum("nij,ij->n", cut, weights)
+            light = np.maximum(around[:, inner, inner], 0.0) / (gain or np.inf)
+            variance[some] += np.sum(weights**2) * noise**2
+            variance[some] += np.einsum("nij,ij->n", light, weights**2)
         flux += sign * part
-    if steps:
-        # What the template shows lies a little elsewhere in the search image (their eq. 30 to 33).
-        across = (part[:, steps, steps + 1] - part[:, steps, steps - 1]) / 2
-        along = (part[:, steps + 1, steps] - part[:, steps - 1, steps]) / 2
-        variance += pair.registration**2 * (across**2 + along**2)
+    # What the template shows lies a little elsewhere in the search image (their eq. 30 to 33).
+    across = (part[:, steps, steps + 1] - part[:, steps, steps - 1]) / 2
+    along = (part[:, steps + 1, steps] - part[:, steps - 1, steps]) / 2
+    variance += pair.registration**2 * (across**2 + along**2)
     return flux, np.sqrt(variance)
 
 
