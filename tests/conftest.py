@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 # Tests side by side: two threads each would wait for one another. Read when torch is imported.
@@ -55,8 +56,9 @@ def own_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
 def as_before():
     """What a command changes in this process is put back."""
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    environment = dict(os.environ)
+    environment, hook = dict(os.environ), sys.unraisablehook
     yield
+    sys.unraisablehook = hook
     for signum, handler in handlers.items():
         signal.signal(signum, handler)
     os.environ.clear()

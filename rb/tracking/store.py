@@ -179,7 +179,7 @@ class Tracking:
         for found in (exact, begins, named):
             if found:
                 return found[0]
-        trained = [r for r in runs if r.data.tags.get(KIND_TAG) == "training"][:5]
+        trained = self.runs("training")[:5]
         recent = ", ".join(f"{r.info.run_id[:8]} ({r.info.run_name})" for r in trained) or "none"
         raise UserError(f"there is no run '{run}' in {self.uri}; the newest trainings: {recent}")
 
