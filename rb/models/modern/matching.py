@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rb.errors import UserError
-from rb.models.modern.operations import convolve, median
+from rb.models.modern.operations import convolve, median, whiten
 
-PLANES = ("cross", "fit", "fit_all")
+_FITS = ("fit", "fit_all")
+PLANES = ("cross", *_FITS, "white_cross", "white_fit", "white_fit_all")
 
 # The kernel's parts and the widths of their priors where the PSFs are known and where not; the
 # plane's are in σ of the sky. Derivatives are per px.
@@ -49,6 +50,10 @@ class Pair(NamedTuple):
         1 where the flux scales were known, else 0.
     density : Tensor (n,)
         Independent values per pixel: smoothing correlates the noise.
+    psfs : Tensor (n, 2, P, P)
+        What noise of search and template was convolved with.
+    weights : Tensor (n, 2)
+        Variances of their noise before that, in these units.
     """
 
     search: Tensor
@@ -56,6 +61,8 @@ class Pair(NamedTuple):
     known: Tensor
     scaled: Tensor
     density: Tensor
+    psfs: Tensor
+    weights: Tensor
 
 
 class Matching(nn.Module):
@@ -71,6 +78,9 @@ class Matching(nn.Module):
         where the candidate is, is left out of the fit.
     ``fit_all``
         the same with the centre, which takes out the registration error of a lone star.
+    ``white_cross``, ``white_fit``, ``white_fit_all``
+        each of these with white noise, as sharp as the images allow: of ``cross`` it is the proper
+        difference (Zackay et al. 2016, eq. 13).
 
     The K_k are differences of images smoothed more and more (à trous, binomial filter) and first
     and second derivatives at two of these scales: flux scale, width, shift, shape.
@@ -118,6 +128,7 @@ class Matching(nn.Module):
                 f"model.network.matching is {list(planes)}; give some of {', '.join(PLANES)}"
             )
         self.planes = tuple(planes)
+        self._made = list(dict.fromkeys(plane.removeprefix("white_") for plane in planes))
         self.model_error = model_error
         self.iterations = iterations
         self.outlier = outlier
@@ -146,18 +157,22 @@ class Matching(nn.Module):
         variance : Tensor (n, S, S), optional
             Variance of each pixel in units of the sky's.
         """
-        made = []
-        basis = None
-        for plane in self.planes:
-            if plane == "cross":
+        basis = self._basis(pair.template) if set(self._made) & set(_FITS) else None
+        made = {}
+        for plane in self._made:
+            if basis is None or plane not in _FITS:
                 # Each image's sky was taken off, but the broader PSF lifts the median more.
                 difference = pair.search - pair.template
-                made.append(difference - median(difference.flatten(1)[:, ::2])[:, None, None])
-                continue
-            if basis is None:
-                basis = self._basis(pair.template)
-            made.append(self._solve(pair, basis, getattr(self, f"_{plane}"), variance)[1])
-        return made
+                sky = median(difference.flatten(1)[:, ::2])
+                made[plane] = difference - sky[:, None, None]
+            else:
+                made[plane] = self._solve(pair, basis, getattr(self, f"_{plane}"), variance)[1]
+        return [
+            whiten(made[plane.removeprefix("white_")], pair.psfs, pair.weights)
+            if plane.startswith("white_")
+            else made[plane]
+            for plane in self.planes
+        ]
 
     def kernel(self, pair: Pair, plane: str = "fit", size: int = 25) -> Tensor:
         """Pictures of the fitted kernels, (n, size, size): what is to be looked at.
@@ -228,11 +243,14 @@ def common_psf(
         1 where `psfs` are theirs and the flux scale is one, else 0.
     """
     n = search.shape[0]
-    both = convolve(torch.cat([search, template]), torch.cat([psfs[:, 1], psfs[:, 0]]))
-    square = psfs.square().sum((-2, -1))
-    variance = noise[0] ** 2 * square[:, 1] + noise[1] ** 2 * square[:, 0]
-    sigma = variance.clamp(min=1e-30).sqrt()[:, None, None]
-    return Pair(both[:n] / sigma, both[n:] / sigma, known, scaled, square.amin(1))
+    across = psfs.flip(1)
+    both = convolve(torch.cat([search, template]), torch.cat([across[:, 0], across[:, 1]]))
+    square = across.square().sum((-2, -1))
+    sky = torch.stack([noise[0] ** 2, noise[1] ** 2], 1)
+    variance = (sky * square).sum(1).clamp(min=1e-30)
+    sigma = variance.sqrt()[:, None, None]
+    weights = sky / variance[:, None]
+    return Pair(both[:n] / sigma, both[n:] / sigma, known, scaled, square.amin(1), across, weights)
 
 
 def _kernel_parts(image: Tensor) -> Tensor:

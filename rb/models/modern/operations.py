@@ -51,6 +51,43 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     return whole[:, half : half + height, half : half + size]
 
 
+def whiten(images: Tensor, kernels: Tensor, weights: Tensor, floor: float = 0.02) -> Tensor:
+    """Make the noise of images white that are sums of convolved ones.
+
+    Each image is divided, in Fourier space, by the root of the power spectrum Σ w |K|²; where
+    that falls below `floor`² of its value for k = 0, nothing of a source is left to be sharpened.
+
+    Parameters
+    ----------
+    images : Tensor (n, S, S)
+    kernels : Tensor (n, k, P, P)
+        What white noise was convolved with; P odd.
+    weights : Tensor (n, k)
+        Variance of each white noise.
+    floor : float
+        Least response, of that to a constant.
+
+    Returns
+    -------
+    Tensor (n, S, S)
+        With noise of unit variance.
+    """
+    size, width = images.shape[-1], kernels.shape[-1]
+    length = _fast_length(size + width // 2)
+    if exporting():
+        re, im = _transform(kernels.flatten(0, 1), width // 2, length)
+        power = (re**2 + im**2).unflatten(0, kernels.shape[:2])
+    else:
+        power = torch.fft.rfft2(kernels, (length, length)).abs().square()
+    power = ((power + floor**2) * weights[:, :, None, None]).sum(1)
+    response = power.clamp(min=1e-30).rsqrt()
+    if exporting():
+        re, im = _transform(images, 0, length)
+        return _transform_back(re * response, im * response, size, length)
+    spectrum = torch.fft.rfft2(images, (length, length)) * response
+    return torch.fft.irfft2(spectrum, (length, length))[:, :size, :size]
+
+
 def exporting() -> bool:
     """Whether a graph is being exported, which is to hold nothing but common operations."""
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
@@ -65,25 +102,27 @@ def _fast_length(least: int) -> int:
 
 
 def _convolve_by_matrices(images: Tensor, kernels: Tensor, length: int) -> Tensor:
-    size, width = images.shape[-1], kernels.shape[-1]
+    a_re, a_im = _transform(images, 0, length)
+    b_re, b_im = _transform(kernels, kernels.shape[-1] // 2, length)
+    re, im = a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re
+    return _transform_back(re, im, images.shape[-1], length)
 
-    def constant(matrix: np.ndarray) -> Tensor:
-        return torch.from_numpy(matrix).to(images)
 
-    def transform(x: Tensor, offset: int) -> tuple[Tensor, Tensor]:
-        rows, columns = _forward_matrices(x.shape[-1], offset, length)
-        half = x @ constant(columns)
-        k = half.shape[-1] // 2
-        stacked = torch.cat([half[..., :k], half[..., k:]], 1)
-        both = constant(rows) @ stacked
-        return both[:, :length], both[:, length:]
+def _transform(x: Tensor, offset: int, length: int) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of the spectrum, pixel `offset` of either axis at 0."""
+    rows, columns = (
+        torch.from_numpy(m).to(x) for m in _forward_matrices(x.shape[-1], offset, length)
+    )
+    half = x @ columns
+    k = half.shape[-1] // 2
+    both = rows @ torch.cat([half[..., :k], half[..., k:]], 1)
+    return both[:, :length], both[:, length:]
 
-    a_re, a_im = transform(images, 0)
-    b_re, b_im = transform(kernels, width // 2)
-    rows, columns = _backward_matrices(size, length)
-    product = torch.cat([a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re], 1)
-    both = constant(rows) @ product
-    return torch.cat([both[:, :size], both[:, size:]], 2) @ constant(columns)
+
+def _transform_back(re: Tensor, im: Tensor, size: int, length: int) -> Tensor:
+    rows, columns = (torch.from_numpy(m).to(re) for m in _backward_matrices(size, length))
+    both = rows @ torch.cat([re, im], 1)
+    return torch.cat([both[:, :size], both[:, size:]], 2) @ columns
 
 
 @lru_cache(maxsize=16)
