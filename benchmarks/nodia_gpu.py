@@ -72,11 +72,14 @@ class Variant:
     longer: float = 1.0
     size: int = CUT
     trained_on: str = "first"
+    registered: bool = True
 
     @property
     def planes(self) -> tuple[Any, ...]:
         """What decides its planes."""
-        return self.channels, self.side, self.matching, self.conditions, self.size
+        return (
+            self.channels, self.side, self.matching, self.conditions, self.size, self.registered
+        )  # fmt: skip
 
     def build(self, size: int) -> StampNetwork:
         """A new network with random weights for stamps of `size` px."""
@@ -94,6 +97,16 @@ MAIN = {
     "nodia_matched": Variant(PAIR, **MATCHED),
     "dia_matched": Variant(TRIPLET, **MATCHED),
 }
+MATCHINGS = {
+    "nodia_centred": replace(MAIN["nodia_matched"], registered=False),
+    "nodia_full": Variant(PAIR, **MATCHED | {"matching": ("cross", "fit", "fit_all")}),
+    "nodia_white": Variant(
+        PAIR, **MATCHED | {"matching": ("cross", "fit", "white_cross", "white_fit")}
+    ),
+    "nodia_all": Variant(
+        PAIR, **MATCHED | {"matching": ("cross", "fit", "fit_all", "white_cross", "white_fit_all")}
+    ),
+}
 LONGER = {
     "dia_long": replace(MAIN["dia"], longer=2.0),
     "nodia_matched_long": replace(MAIN["nodia_matched"], longer=2.0),
@@ -105,12 +118,14 @@ OTHERS = {
     f"{name}_{what}": replace(MAIN[name], **changes)
     for what, changes in {
         "shifted": {"trained_on": "shifted"},
-        "kinds": {"trained_on": "kinds"},
         "sharp": {"trained_on": "sharp"},
         "half": {"trained_on": "half"},
         "30px": {"size": 30},
     }.items()
     for name in ("dia", "nodia_matched")
+} | {
+    f"{name}_kinds": replace(variant, trained_on="kinds")
+    for name, variant in (MAIN | MATCHINGS).items()
 }
 PARTS = {
     "nodia_cross": Variant(PAIR, tuple(SIDE), ("cross",)),
@@ -123,14 +138,14 @@ PIXELWISE = {
     "pixelwise_matched": Variant(PAIR, **MATCHED, network={"trunk": "pixelwise", "width": 12}),
     "pixelwise": Variant(PAIR, network={"trunk": "pixelwise", "width": 12}),
 }
-VARIANTS = MAIN | LONGER | OTHERS | PARTS | PIXELWISE
+VARIANTS = MAIN | MATCHINGS | LONGER | OTHERS | PARTS | PIXELWISE
 
 
 def plan(sizes: list[int], seeds: int) -> list[tuple[str, int, int]]:
     """(variant, training candidates, seed), the most important first."""
     large, others = sizes[-1], sizes[-2::-1]
     few = range(1, seeds + 1)
-    jobs = [(name, large, 1) for name in (*MAIN, *LONGER)]
+    jobs = [(name, large, 1) for name in (*MAIN, *MATCHINGS, *LONGER)]
     jobs += [(name, large, seed) for seed in few for name in MAIN]
     jobs += [(name, large, 1) for name in OTHERS]
     jobs += [(name, n, 1) for n in others for name in MAIN]
@@ -150,22 +165,21 @@ def epochs_for(n: int, most: int = 60_000, fewest: int = 25) -> int:
 # --- the survey ---------------------------------------------------------------------------------
 
 
-def _frame(job: tuple[int, int, bool]) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """Stamps, the two PSFs and the catalogue of one frame."""
-    seed, number, kinds = job
+def _frame(job: tuple[int, int, bool, int]) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Stamps, their PSFs and the catalogue of one frame."""
+    seed, number, kinds, size = job
     from rb.survey.frame import simulate_frame
     from rb.survey.settings import settings_from_config
 
     config: dict[str, Any] = {"seed": seed, "planes": ["psf"]}
-    config |= {"detection": {"stamp_size": CUT + 2 * ROOM}}
+    config |= {"detection": {"stamp_size": size}}
     if kinds:
         config |= {"events": KINDS["events"]}
         config["detection"] |= KINDS["detection"]
     frame = simulate_frame(settings_from_config(config), number)
     stamps = frame.stamps
     assert stamps.psf is not None
-    psf = stamps.psf[:1] if len(stamps.images) else np.zeros((1, 2, 25, 25), np.float32)
-    return stamps.images, np.asarray(psf), pd.DataFrame(frame.catalogue)
+    return stamps.images, np.asarray(stamps.psf), pd.DataFrame(frame.catalogue)
 
 
 def _start() -> None:
@@ -176,10 +190,9 @@ def _start() -> None:
 
 @dataclass
 class Candidates:
-    """Some candidates in memory; `frame` says which row of `psf` is whose."""
+    """Some candidates in memory."""
 
     images: np.ndarray
-    frame: np.ndarray
     psf: np.ndarray
     catalogue: pd.DataFrame
 
@@ -189,12 +202,18 @@ class Candidates:
     def side(self, rows: slice) -> np.ndarray:
         """Side vectors (n, m) in the order of `SIDE`; 0 where unknown."""
         scalars = self.catalogue[[name for name in SIDE if name != "psf"]].to_numpy(np.float32)
-        psf = self.psf[self.frame[rows]].reshape(-1, self.psf[0].size)
+        psf = self.psf[rows].reshape(-1, self.psf[0].size)
         return np.nan_to_num(np.concatenate([psf, scalars[rows]], 1))
 
 
 def simulate(
-    pool: Any, seed: int, wanted: int, until: float, folder: Path, kinds: bool = False
+    pool: Any,
+    seed: int,
+    wanted: int,
+    until: float,
+    folder: Path,
+    size: int,
+    kinds: bool = False,
 ) -> Candidates:
     """The first `wanted` candidates of a survey, or those that are there in time."""
     files = [folder / f"{seed}-{name}" for name in ("images.npy", "psf.npy", "rows.parquet")]
@@ -204,7 +223,7 @@ def simulate(
         # Few frames ahead: those that are under way when there are enough are lost.
         pending: deque[Any] = deque()
         for number in itertools.count():
-            pending.append(pool.apply_async(_frame, ((seed, number, kinds),)))
+            pending.append(pool.apply_async(_frame, ((seed, number, kinds, size),)))
             if len(pending) <= 2 * (os.cpu_count() or 1):
                 continue
             stamps, psf, catalogue = pending.popleft().get()
@@ -212,8 +231,8 @@ def simulate(
             if images is None:
                 images = np.empty((wanted, *stamps.shape[1:]), np.float32)
             images[total : total + take] = stamps[:take]
-            catalogues.append(catalogue.iloc[:take].assign(row=len(psfs)))
-            psfs.append(psf)
+            catalogues.append(catalogue.iloc[:take])
+            psfs.append(psf[:take])
             total += take
             if total == wanted or time.monotonic() > until:
                 break
@@ -221,9 +240,8 @@ def simulate(
         np.save(files[0], images[:total])
         np.save(files[1], np.concatenate(psfs))
         pd.concat(catalogues, ignore_index=True).to_parquet(files[2])
-    catalogue = pd.read_parquet(files[2])
     return Candidates(
-        np.load(files[0], mmap_mode="r"), catalogue["row"].to_numpy(), np.load(files[1]), catalogue
+        np.load(files[0], mmap_mode="r"), np.load(files[1]), pd.read_parquet(files[2])
     )
 
 
@@ -237,6 +255,7 @@ class Raw:
         n, shape = sum(map(len, sets)), sets[0].images.shape[1:]
         self.images = torch.empty((n, *shape), device=device)
         self.side = torch.empty((n, sets[0].psf[0].size + len(SIDE) - 1), device=device)
+        self.shift = torch.empty((n, 2), device=device)
         start = 0
         for candidates in sets:
             for first in range(0, len(candidates), 4096):
@@ -244,6 +263,10 @@ class Raw:
                 stop = start + rows.stop - rows.start
                 self.images[start:stop] = torch.from_numpy(np.array(candidates.images[rows]))
                 self.side[start:stop] = torch.from_numpy(candidates.side(rows))
+                shift = (
+                    candidates.catalogue[["shift_x", "shift_y"]].to_numpy(np.float32)[rows].copy()
+                )
+                self.shift[start:stop] = torch.from_numpy(shift)
                 start = stop
         self.images.nan_to_num_()
 
@@ -257,6 +280,19 @@ def crops(images: Tensor, size: int, offsets: Tensor | None = None) -> Tensor:
     y, x = (offsets[:, i, None] + at for i in (0, 1))
     n, c = (torch.arange(k, device=images.device) for k in images.shape[:2])
     return images[n[:, None, None, None], c[:, None, None], y[:, None, :, None], x[:, None, None]]
+
+
+def centred(side: Tensor, shift: Tensor) -> Tensor:
+    """Side vectors whose search PSFs are moved back into the middle, by minus (x, y) px."""
+    size = int((side.shape[1] // 2) ** 0.5)
+    psf = side[:, : size**2].reshape(-1, size, size)
+    along_x, along_y = (
+        torch.exp(2j * torch.pi * frequency(size, device=side.device) * step[:, None])
+        for frequency, step in zip((torch.fft.rfftfreq, torch.fft.fftfreq), shift.T, strict=True)
+    )
+    spectrum = torch.fft.rfft2(psf) * along_x[:, None, :] * along_y[:, :, None]
+    moved = torch.fft.irfft2(spectrum, (size, size)).flatten(1)
+    return torch.cat([moved, side[:, size**2 :]], 1)
 
 
 def random_offsets(n: int, radius: tuple[float, float], seed: int, device: Any) -> Tensor:
@@ -289,6 +325,8 @@ class Planes:
         for start in range(0, n, 2048):
             part = slice(start, start + 2048)
             side = raw.side[rows[part]] if variant.side else None
+            if side is not None and not variant.registered:
+                side = centred(side, raw.shift[rows[part]])
             images = crops(
                 raw.images[rows[part]][:, chosen], size, None if offsets is None else offsets[part]
             )
@@ -506,6 +544,8 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=480, help="seconds in all")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 20_000, 60_000])
+    parser.add_argument("--train", type=int, nargs="+", help="of these sizes, now; else all")
+    parser.add_argument("--room", type=int, default=ROOM, help="px round a stamp, for offsets")
     parser.add_argument("--validation", type=int, default=6_000)
     parser.add_argument("--test", type=int, default=20_000)
     parser.add_argument("--kinds", type=int, nargs=2, default=[20_000, 10_000])
@@ -528,10 +568,11 @@ def main() -> None:
     test, training = options.test, options.sizes[-1]
     deadline = time.monotonic() + 0.4 * options.budget
     with multiprocessing.get_context("fork").Pool(options.processes, _start) as pool:
-        tested = simulate(pool, TEST_SEED, test, deadline, work)
-        trained = simulate(pool, TRAIN_SEED, training + options.validation, deadline, work)
+        size = CUT + 2 * options.room
+        tested = simulate(pool, TEST_SEED, test, deadline, work, size)
+        trained = simulate(pool, TRAIN_SEED, training + options.validation, deadline, work, size)
         more, others = (
-            simulate(pool, seed, n, deadline, work, kinds=True)
+            simulate(pool, seed, n, deadline, work, size, kinds=True)
             for seed, n in zip((KINDS_TRAIN_SEED, KINDS_TEST_SEED), options.kinds, strict=True)
         )
         pool.terminate()
@@ -586,7 +627,9 @@ def main() -> None:
     jobs = [
         job
         for job in plan([min(n, n_train) for n in options.sizes], options.seeds)
-        if job not in finished and (not options.only or job[0] in options.only)
+        if job not in finished
+        and (not options.only or job[0] in options.only)
+        and (not options.train or job[1] in options.train)
     ]
     for name, n, seed in jobs:
         variant = VARIANTS[name]
@@ -631,7 +674,7 @@ def main() -> None:
         rows.append(row)
         if n == options.sizes[-1] and variant.size == CUT:
             kinds += _kinds(row, kept, averaged)
-            if name in MAIN or variant.trained_on == "shifted":
+            if options.room == ROOM and (name in MAIN or variant.trained_on == "shifted"):
                 offset_rows += _offsets(row, network, variant, raw, labels, begin)
         label = f"{name}-{n}-{seed}"
         np.savez(work / f"{label}.npz", averaged=averaged.astype("f2"), plain=plain.astype("f2"))
@@ -690,7 +733,9 @@ def _kinds(row: dict[str, Any], kept: pd.DataFrame, logit: np.ndarray) -> list[d
 
 def _write(out: Path, work: Path, rows: list[dict[str, Any]], most: float = 15.5e6) -> None:
     pd.DataFrame(rows).to_csv(out / "results.csv", index=False)
-    scores, weights, taken = {}, {}, 0
+    scores: dict[str, np.ndarray] = {}
+    weights: dict[str, Any] = {}
+    taken = 0
     for row in rows:
         label = f"{row['variant']}-{row['n_train']}-{row['seed']}"
         with np.load(work / f"{label}.npz") as file:

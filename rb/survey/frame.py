@@ -18,7 +18,8 @@ from rb.survey.camera.observation import Observation, observe
 from rb.survey.pipeline.catalogue import catalogue_rows, frame_summary
 from rb.survey.pipeline.detection import Detections, Reference, detect, find_reference
 from rb.survey.pipeline.labels import label_detections
-from rb.survey.pipeline.measure import Measured, find_stars, measure_exposure
+from rb.survey.pipeline.measure import Measured, find_stars, measure_exposure, moved
+from rb.survey.pipeline.pair import registration
 from rb.survey.pipeline.subtraction import (
     Match,
     choose_regions,
@@ -119,19 +120,62 @@ def simulate_frame(settings: SurveySettings, number: int, keep: Path | None = No
     watch.lap("stamps")
     catalogue = catalogue_rows(settings, observation, reference, found, labels, fwhm, measured)
     variances = _variance_stamps(measured, match, mask, found, size)
-    psf = np.stack([exposure.psf for exposure in measured])
+    shift = candidate_shifts(observation, reference, found)
+    catalogue |= {"shift_x": shift[:, 0], "shift_y": shift[:, 1]}
+    psfs = candidate_psfs(measured, shift) if "psf" in planes else None
     watch.lap("catalogue")
     if keep is not None:
         from rb.survey.fits import write_frame
 
         write_frame(keep, observation, difference, labels)
     summary = frame_summary(observation, match, labels, fwhm, watch.seconds)
-    beside = Stamps(
-        stamps,
-        variances,
-        np.broadcast_to(psf, (len(stamps), *psf.shape)) if "psf" in planes else None,
-    )
-    return Frame(number, beside, catalogue, summary)
+    return Frame(number, Stamps(stamps, variances, psfs), catalogue, summary)
+
+
+def candidate_shifts(
+    observation: Observation, reference: Reference, found: Detections
+) -> NDArray[np.float64]:
+    """How far sources lie off their places in the template, as the frame's bright ones tell.
+
+    Parameters
+    ----------
+    observation : Observation
+        Both images.
+    reference : Reference
+        Sources of the template.
+    found : Detections
+        n candidates.
+
+    Returns
+    -------
+    ndarray of shape (n, 2)
+        x and y in px; 0 where too few sources tell.
+    """
+    images = observation.search.image, observation.template.image
+    offset, _ = registration(*images, observation.mask, reference)
+    if offset is None:
+        return np.zeros((len(found), 2))
+    return np.asarray(-np.column_stack([np.ones(len(found)), found.x, found.y]) @ offset)
+
+
+def candidate_psfs(measured: Sequence[Measured], shift: NDArray[np.float64]) -> NDArray[np.float32]:
+    """PSF of search image and template at each candidate.
+
+    Parameters
+    ----------
+    measured : sequence of Measured
+        Search image and template.
+    shift : ndarray of shape (n, 2)
+        From `candidate_shifts`.
+
+    Returns
+    -------
+    ndarray of shape (n, 2, P, P)
+        The template's is in the middle, the search image's as far off it as its sources lie.
+    """
+    psfs = np.repeat(np.stack([exposure.psf for exposure in measured])[None], len(shift), axis=0)
+    psfs[:, 0] = moved(psfs[:, 0], *shift.T)
+    return psfs
 
 
 def _variance_stamps(

@@ -216,7 +216,7 @@ def _stack(
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     cuts = image[row[:, None, None] + u[:, None], column[:, None, None] + u].astype(np.float64)
     cuts -= sky[row // STEP, column // STEP, None, None]
-    cuts = _shift(cuts, x - column, y - row)[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    cuts = moved(cuts, column - x, row - y)[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     flux = cuts.sum(axis=(1, 2))
     bright = flux > _SNR * noise * np.sqrt(4.0 * np.pi) * sigma
     bright[:_LEAST] = flux[:_LEAST] > 0.0
@@ -230,12 +230,12 @@ def _stack(
     return np.asarray(total / total.sum())
 
 
-def _shift(cuts: NDArray[np.float64], dx: NDArray, dy: NDArray) -> NDArray[np.float64]:
-    """Move what lies (dx, dy) off the middle into it, in Fourier space; nothing is smoothed."""
-    size = cuts.shape[1]
-    along_x = np.exp(2j * np.pi * np.fft.rfftfreq(size) * dx[:, None])[:, None, :]
-    along_y = np.exp(2j * np.pi * np.fft.fftfreq(size) * dy[:, None])[:, :, None]
-    return np.fft.irfft2(np.fft.rfft2(cuts) * along_x * along_y, s=(size, size))
+def moved(images: NDArray, dx: NDArray, dy: NDArray) -> NDArray[np.float64]:
+    """Move each of (n, size, size) images by (dx, dy) px in Fourier space; nothing is smoothed."""
+    size = images.shape[1]
+    along_x = np.exp(-2j * np.pi * np.fft.rfftfreq(size) * dx[:, None])[:, None, :]
+    along_y = np.exp(-2j * np.pi * np.fft.fftfreq(size) * dy[:, None])[:, :, None]
+    return np.fft.irfft2(np.fft.rfft2(images) * along_x * along_y, s=(size, size))
 
 
 def _shape(psf: NDArray[np.float64]) -> tuple[float, float, float]:

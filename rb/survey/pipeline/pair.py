@@ -106,7 +106,8 @@ def measure_pair(
         raise UserError(f"{where}: the template's sky has no noise; give unprocessed pixels")
     flat = np.ascontiguousarray(clean[1] - first.back())
     sources = find_reference(flat, float(first.globalrms), settings)
-    move, scatter = registration(clean[0], flat, masked, sources)
+    offset, scatter = registration(clean[0], flat, masked, sources)
+    move = _move(offset, masked.shape)
     if move is not None:
         flat[~np.isfinite(template)] = 0.0
         clean[1] = flat = _moved(flat, move)
@@ -157,10 +158,9 @@ def registration(
 
     Returns
     -------
-    move : ndarray of shape (3, 2), or None
+    offset : ndarray of shape (3, 2), or None
         Affine map: (1, x, y) of a place of the search image, times this, is its (x, y) in the
-        template. None where the images lie on each other to a tenth of a pixel, or too few sources
-        tell.
+        template less that in the search image. None where too few sources tell.
     scatter : float
         What is left after it along each axis, px; 0 where too few sources tell.
     """
@@ -177,13 +177,19 @@ def registration(
         found, *_ = np.linalg.lstsq(place[good], offset[good], rcond=None)
         rest = np.hypot(*(offset - place @ found).T)
         good &= rest <= _CLIP * np.median(rest[good])
-    height, width = search.shape
-    corners = np.array([[1, x, y] for x in (0, width - 1) for y in (0, height - 1)])
     # Of the brightest, whose places have hardly an error of their own.
-    scatter = float(np.median(rest[good][: _LEAST * 3])) / _RAYLEIGH
-    if np.hypot(*(corners @ found).T).max() < _OFF:
-        return None, scatter
-    return found + np.eye(3)[:, 1:], scatter
+    return found, float(np.median(rest[good][: _LEAST * 3])) / _RAYLEIGH
+
+
+def _move(offset: NDArray[np.float64] | None, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """The map from the search image into the template, if they do not lie on each other."""
+    if offset is None:
+        return None
+    height, width = shape
+    corners = np.array([[1, x, y] for x in (0, width - 1) for y in (0, height - 1)])
+    if np.hypot(*(corners @ offset).T).max() < _OFF:
+        return None
+    return offset + np.eye(3)[:, 1:]
 
 
 def _moved(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.float32]:
