@@ -243,7 +243,7 @@ def write(name: str, rows: list[dict], told: argparse.Namespace) -> None:
     command = " ".join(["python benchmarks/nodia_beyond.py", *words])
     head = (
         f"# {command}, at commit {(git_commit() or 'unknown')[:10]}; published networks\n"
-        f"# simulated survey of code version 3, seeds {TEST_SEED} (test, {told.candidates:,} "
+        f"# simulated survey of code version 4, seeds {TEST_SEED} (test, {told.candidates:,} "
         f"candidates), {REFERENCE_SEED} (reference), {OTHER_SEED} (other survey)\n"
     )
     table = pd.DataFrame(rows)

@@ -21,7 +21,7 @@ from rb.errors import UserError
 from rb.settings import Choice, Count, Items, Number, Rule, Share, Span, Whole, check, read
 from rb.stamps.layout import OPTIONAL
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised whenever a change of the simulator changes its sets, so that old caches are not used."""
 
 Amount = Annotated[float, Number(0)]
