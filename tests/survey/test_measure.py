@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sep
 
 from rb.stamps.layout import SIDE_COLUMNS
 from rb.survey.camera.observation import observe
@@ -119,6 +120,40 @@ def test_a_frame_carries_it_to_its_candidates(small):
     assert (blank[:, 0] > blank[:, 1]).all()
     noise = frame.catalogue["sky_noise_srch"]
     np.testing.assert_allclose(np.sqrt(blank[:, 1]), noise, rtol=0.1)
+
+
+def test_psfs_of_candidates_lie_as_far_off_as_sources_do():
+    """The registration error that was put in, as the frame's bright sources tell it."""
+    still = {"registration_warp_px": 0.0, "refraction_px": 0.0}
+    errors = []
+    for number in range(5):
+        config = {"seed": 5, "exposure": {"registration_px": 0.3} | still}
+        settings = settings_from_config(config)
+        frame = simulate_frame(settings, number)
+        shift = np.stack([frame.catalogue["shift_x"], frame.catalogue["shift_y"]], 1)
+        # Observed once more, without that error: where its sources would be.
+        config["exposure"]["registration_px"] = 0.0
+        before = observe(settings_from_config(config), number)
+        errors.append(np.median(shift, axis=0) - _shift_between(before, observe(settings, number)))
+        psf = frame.stamps.psf[:, 0]
+        half = PSF_SIZE // 2
+        place = [sep.winpos(np.ascontiguousarray(p), [half], [half], 2.0)[:2] for p in psf]
+        np.testing.assert_allclose(np.array(place)[..., 0] - half, shift, atol=0.05)
+    # Each source scatters by .08 px, and frames with few of them tell less.
+    assert np.median(np.abs(errors)) < 0.04
+    assert np.max(np.abs(errors)) < 0.2
+
+
+def _shift_between(before, after):
+    """How far the template's brightest stars have come to lie from where they were, px."""
+    x, y = before.scene.stars.x, before.scene.stars.y
+    flux = before.scene.stars.flux
+    best = np.argsort(-np.where((x > 30) & (x < 600) & (y > 30) & (y < 600), flux, 0))[5:45]
+    places = [
+        np.stack(sep.winpos(o.template.image, x[best], y[best], 2.0)[:2]) for o in (before, after)
+    ]
+    # Registration moves the template against the search image.
+    return -np.median(places[1] - places[0], axis=1)
 
 
 @pytest.mark.parametrize("size", [30, 63])
