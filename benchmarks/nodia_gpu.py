@@ -236,6 +236,8 @@ def simulate(
             total += take
             if total == wanted or time.monotonic() > until:
                 break
+        for under_way in pending:  # ending a pool in the middle of its work can hang
+            under_way.wait()
         assert images is not None
         np.save(files[0], images[:total])
         np.save(files[1], np.concatenate(psfs))
@@ -575,7 +577,8 @@ def main() -> None:
             simulate(pool, seed, n, deadline, work, size, kinds=True)
             for seed, n in zip((KINDS_TRAIN_SEED, KINDS_TEST_SEED), options.kinds, strict=True)
         )
-        pool.terminate()
+        pool.close()
+        pool.join()
     n_train = len(trained) - options.validation
     if n_train < options.sizes[0]:
         raise SystemExit("the survey took too long: raise --budget")
@@ -618,8 +621,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = json.loads(done.read_text()) if done.exists() else []
     finished = {(r["variant"], r["n_train"], r["seed"]) for r in rows}
     pace: dict[str, float] = {}
-    kinds: list[dict[str, Any]] = []
-    offset_rows: list[dict[str, Any]] = []
+    offsets_done = work / "offsets.json"
+    offset_rows = json.loads(offsets_done.read_text()) if offsets_done.exists() else []
     planes_of: dict[Any, Planes] = {}
     raw = Raw(sets, device)
     all_rows = torch.arange(int(begin[4]), device=device)
@@ -672,16 +675,14 @@ def main() -> None:
             "flops": flops(network, variant, variant.size, trained.psf[0].size + len(SIDE) - 1),
         }
         rows.append(row)
-        if n == options.sizes[-1] and variant.size == CUT:
-            kinds += _kinds(row, kept, averaged)
-            if options.room == ROOM and (name in MAIN or variant.trained_on == "shifted"):
-                offset_rows += _offsets(row, network, variant, raw, labels, begin)
+        roomy = options.room == ROOM and n == options.sizes[-1] and variant.size == CUT
+        if roomy and (name in MAIN or variant.trained_on == "shifted"):
+            offset_rows += _offsets(row, network, variant, raw, labels, begin)
         label = f"{name}-{n}-{seed}"
         np.savez(work / f"{label}.npz", averaged=averaged.astype("f2"), plain=plain.astype("f2"))
         torch.save({k: v.cpu() for k, v in network.state_dict().items()}, work / f"{label}.pt")
         done.write_text(json.dumps(rows))
-        pd.DataFrame(kinds).to_csv(out / "kinds.csv", index=False)
-        pd.DataFrame(offset_rows).to_csv(out / "offsets.csv", index=False)
+        offsets_done.write_text(json.dumps(offset_rows))
         print(
             f"{time.monotonic() - begun:5.0f} s  {name:18} {n:6} seed {seed}: "
             f"acc {row['accuracy']:.4f} (plain {row['accuracy_plain']:.4f}) auc {row['auc']:.5f} "
@@ -690,9 +691,9 @@ def main() -> None:
             flush=True,
         )
         if time.monotonic() - written > 60:
-            _write(out, work, rows)
+            _write(out, work, rows, offset_rows, kept)
             written = time.monotonic()
-    _write(out, work, rows)
+    _write(out, work, rows, offset_rows, kept)
     with contextlib.suppress(ValueError):
         print(table(pd.DataFrame(rows)))
 
@@ -731,15 +732,27 @@ def _kinds(row: dict[str, Any], kept: pd.DataFrame, logit: np.ndarray) -> list[d
     ]
 
 
-def _write(out: Path, work: Path, rows: list[dict[str, Any]], most: float = 15.5e6) -> None:
+def _write(
+    out: Path,
+    work: Path,
+    rows: list[dict[str, Any]],
+    offset_rows: list[dict[str, Any]],
+    kept: pd.DataFrame,
+    most: float = 15.5e6,
+) -> None:
     pd.DataFrame(rows).to_csv(out / "results.csv", index=False)
+    pd.DataFrame(offset_rows).to_csv(out / "offsets.csv", index=False)
     scores: dict[str, np.ndarray] = {}
     weights: dict[str, Any] = {}
     taken = 0
+    kinds: list[dict[str, Any]] = []
     for row in rows:
         label = f"{row['variant']}-{row['n_train']}-{row['seed']}"
         with np.load(work / f"{label}.npz") as file:
             scores |= {label: file["averaged"], f"{label}-plain": file["plain"]}
+        if VARIANTS[row["variant"]].size == CUT:
+            kinds += _kinds(row, kept, scores[label])
+    pd.DataFrame(kinds).to_csv(out / "kinds.csv", index=False)
     # Of the largest trainings, as many as fit into a file that is easily carried.
     first = {name: place for place, name in enumerate(VARIANTS)}
     rows = sorted(rows, key=lambda r: (-r["n_train"], r["seed"], first[r["variant"]]))
