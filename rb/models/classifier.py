@@ -120,10 +120,10 @@ class Classifier(L.LightningModule):
     def _step(self, stage: str, batch: tuple[Tensor, ...]) -> Tensor:
         output = self.network(*batch[:-1])
         loss = self.loss(output, batch)
-        # Sums stay on the device and are read once an epoch: reading them every step would
-        # make the host wait.
+        # Sums stay on the device and are read once an epoch: reading them every step, or copying
+        # a number there, would make the host wait.
         n = len(batch[-1])
-        found = {"loss": loss.detach().double() * n, "n": loss.new_tensor(n)}
+        found = {"loss": loss.detach().double() * n, "n": loss.new_full((), n)}
         found |= self.epoch_metrics(output.detach(), batch)
         sums = self._sums[stage]
         for name, value in found.items():
