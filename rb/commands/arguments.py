@@ -16,7 +16,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 
 
 def add_target(parser: argparse.ArgumentParser, default: str) -> None:
-    """A file that a command makes; see `new_file`."""
+    """A file that a command makes; see `rb.io.files.check_target`."""
     parser.add_argument(
         "--out", type=Path, default=Path(default), metavar="FILE", help=f"({default})"
     )
@@ -45,14 +45,6 @@ def keep_apart(written: Mapping[str, Path | None], *read: str | Path | None) -> 
             if place in taken:
                 raise UserError(f"{option} {file}: that file {taken[place]}; choose another name")
             taken[place] = f"is what {option} writes"
-
-
-def new_file(target: Path, suffix: str, overwrite: bool) -> None:
-    """Refuse a file that is there already, or whose name has another ending."""
-    if target.suffix != suffix:
-        raise UserError(f"{target}: give the file the ending {suffix}")
-    if target.exists() and not overwrite:
-        raise UserError(f"{target}: exists already; choose another name or --overwrite")
 
 
 def whole(text: str) -> int:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from rb.commands import Command
-from rb.commands.arguments import add_runs, add_target, new_file, positive, whole
+from rb.commands.arguments import add_runs, add_target, positive, whole
+from rb.io.files import check_target
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def _reference(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     target: Path = arguments.out
-    new_file(target, ".npz", arguments.overwrite)
+    check_target(target, [".npz"], arguments.overwrite)
     from rb.stamps.stampset import StampSet
 
     stamp_set = StampSet.open(arguments.set)

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
@@ -34,6 +34,33 @@ def aside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_target(path: Path, endings: Sequence[str], overwrite: bool = True) -> None:
+    """Refuse a name that a user gave for a file, before any work for it.
+
+    Parameters
+    ----------
+    path : Path
+        The name.
+    endings : sequence of str
+        Those it may have, such as ``.parquet``.
+    overwrite : bool
+        Whether it may be there already.
+
+    Raises
+    ------
+    UserError
+        If it ends otherwise, its folder is not there, or it is there.
+    """
+    if path.suffix not in endings:
+        raise UserError(f"{path}: give the file the ending {' or '.join(endings)}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.absolute().parent}")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; choose another name")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists already; choose another name or --overwrite")
 
 
 @lru_cache(maxsize=256)

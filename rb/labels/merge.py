@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rb.errors import UserError
-from rb.io.files import write_whole
+from rb.io.files import check_target, write_whole
 from rb.io.tables import write_parquet
 from rb.labels.journal import VERDICTS
 from rb.metrics.intervals import UNDEFINED, Estimate, proportion
@@ -92,8 +92,7 @@ def merge_verdicts(
 
 def write_verdicts(table: pd.DataFrame, path: Path) -> None:
     """Write the table as parquet, or as CSV where `path` ends so; whole or not at all."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise UserError(f"--out {path}: give the table one of the endings .parquet, .csv")
+    check_target(path, [".parquet", ".csv"])
     stream = io.BytesIO()
     if path.suffix == ".parquet":
         write_parquet(table, stream)

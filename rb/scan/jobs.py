@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from rb.errors import UserError
+from rb.io.files import check_target
 from rb.scan.images import split_place
 
 Job = tuple[str, str, Path]
@@ -59,7 +60,7 @@ def jobs_of(
     else:
         for image in (search, template):
             _check_image(image)
-        _check_catalogue(out, overwrite)
+        check_target(out, SUFFIXES, overwrite)
         return [(search, template, out)], True
     if out.suffix:
         raise UserError(f"{out}: {search} is of several pairs, so give --out a folder")
@@ -111,13 +112,3 @@ def _check_image(image: str, where: str = "") -> None:
     """Refuse what is not there before anything is imported that takes seconds."""
     if not os.path.isfile(split_place(image)[0]):  # pathlib raises at a name that is too long
         raise UserError(f"{where}{image[:200]}: there is no such file")
-
-
-def _check_catalogue(path: Path, overwrite: bool) -> None:
-    """Refuse a name that says no format or is taken, or a place that cannot be written to."""
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: give the catalogue one of the endings {', '.join(SUFFIXES)}")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.absolute().parent}")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already; choose another name or --overwrite")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb.errors import UserError
-from rb.io.files import aside
+from rb.io.files import aside, check_target
 from rb.io.locks import locked
 from rb.io.progress import bar
 from rb.io.tables import DamagedTable, schema_of, whole
@@ -292,16 +292,11 @@ class ScoreJob:
 
 def check_output(out: Path, embedding: bool) -> None:
     """Refuse a name that no table can be written under."""
-    if out.suffix not in _SUFFIXES:
-        raise UserError(f"{out}: give the table one of the endings {', '.join(_SUFFIXES)}")
+    check_target(out, _SUFFIXES)
     if embedding and out.suffix == ".csv":
         raise UserError(
             f"{out}: embeddings do not fit into CSV; give the table the ending .parquet"
         )
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: there is no such folder for the table")
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; give the table another name")
 
 
 def made_by(out: Path) -> dict[str, Any]:

@@ -209,8 +209,8 @@ def test_wrong_data_and_models(tmp_path, capsys):
     write_set(tmp_path / "set", 10)
     data = str(tmp_path / "set")
     assert "no such model" in refused(capsys, data, "--model", "none.onnx", "--out", out)
-    assert "endings .parquet" in refused(capsys, data, "--model", model, "--out", "s.txt")
-    assert "no such folder" in refused(capsys, data, "--model", model, "--out", "no/s.csv")
+    assert "ending .parquet or .csv" in refused(capsys, data, "--model", model, "--out", "s.txt")
+    assert "there is no folder" in refused(capsys, data, "--model", model, "--out", "no/s.csv")
     csv = ("--out", str(tmp_path / "s.csv"), "--embeddings")
     assert "do not fit into CSV" in refused(capsys, data, "--model", model, *csv)
     assert not [p for p in tmp_path.iterdir() if "scores" in p.name]

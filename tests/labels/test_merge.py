@@ -180,7 +180,7 @@ def test_the_command_writes_a_table_that_training_takes(three, tmp_path, capsys)
         (lambda f: None, [], "holds no verdicts"),
         (lambda f: f.rmdir(), [], "there is no such folder"),
         (lambda f: (f / "verdicts-Ada.csv").write_text("id,verdict\n1,real\n"), [], "begin with"),
-        (lambda f: say(f, "Ada", c1="real"), ["--out", "v.xlsx"], "endings .parquet, .csv"),
+        (lambda f: say(f, "Ada", c1="real"), ["--out", "v.xlsx"], "ending .parquet or .csv"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, prepare, words, message, capsys):

@@ -336,7 +336,7 @@ def test_what_cannot_be_scanned_is_said_in_a_line(place, tmp_path, capsys):
     assert "not a whole FITS image" in refused(capsys, place, out, search=text)
     assert "no such file" in refused(capsys, place, out, search=tmp_path / "nothing.fits")
     assert "no such file" in refused(capsys, place, out, search="a" * 5000)
-    assert "endings" in refused(capsys, place, tmp_path / "f.txt")
+    assert "give the file the ending" in refused(capsys, place, tmp_path / "f.txt")
     assert "no folder" in refused(capsys, place, tmp_path / "nowhere" / "f.csv")
     assert "--threshold" in refused(capsys, place, out, "--threshold", 0)
     frame = place / "frames" / "00000_search.fits"

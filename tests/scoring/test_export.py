@@ -170,6 +170,9 @@ def test_the_command(tmp_path, capsys):
     assert "is exported already" in capsys.readouterr().err
     assert main(["export", str(source), "--out", str(tmp_path / "model.pt")]) == 2
     assert "ending .onnx" in capsys.readouterr().err
+    assert main(["export", str(source), "--out", str(tmp_path / "no" / "model.onnx")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_set_that_does_not_fit(tmp_path):
