@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=200, help="Table 2 has 200")
     parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
-    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
+    parser.add_argument("--compile", action="store_true", help="also as trainer.compile does")
     parser.add_argument("--work", type=Path, default=Path("/tmp/gpu_epoch"))
     options = parser.parse_args()
     n = options.stamps

@@ -163,6 +163,7 @@ TRAINING: dict[str, Rule] = {
     "trainer.augment": OrNull(Choice(("dihedral",))),
     "trainer.label_smoothing": OrNull(Number(0, below=1)),
     "trainer.ema": OrNull(Number(above=0, below=1)),
+    "trainer.compile": OrNull(Choice(("default", "reduce-overhead", "max-autotune"))),
     "trainer.save_every_s": Number(0),
     "trainer.memory_gb": Number(0),
     "trainer.optimizer._target_": Text("a class, e.g. torch.optim.SGD"),

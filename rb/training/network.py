@@ -7,7 +7,8 @@ import inspect
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,15 +147,34 @@ def fit_network(job: TrainingJob) -> float:
     if job.config["model"].get("init_from") and last is None:
         load_weights(classifier.network, job.config["model"]["init_from"])
     # A run that is resumed after its last epoch has nothing to fit, but may lack its results.
-    trainer.fit(
-        classifier,
-        datamodule=data,
-        ckpt_path=str(last) if last else None,
-        weights_only=True,
-    )
+    with _compiled(classifier.network, settings["compile"]):
+        trainer.fit(
+            classifier,
+            datamodule=data,
+            ckpt_path=str(last) if last else None,
+            weights_only=True,
+        )
     if not trainer.is_global_zero:
         return max(row["val/acc"] for row in save_points.history)
     return _record(job, save_points, folder / "best.ckpt")
+
+
+@contextmanager
+def _compiled(network: torch.nn.Module, mode: str | None) -> Iterator[None]:
+    """Compile the network in place, if that is asked for; the names of its weights stay."""
+    if mode is None:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    network.compile(mode=mode)
+    try:
+        yield
+    except TorchDynamoException as error:
+        why = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"trainer.compile={mode}: torch cannot compile this network here ({why}); leave it out"
+        ) from error
 
 
 def check_buildable(config: Mapping[str, Any], inputs: InputSpec) -> None:
