@@ -154,6 +154,7 @@ def test_what_cannot_be_opened_is_said(tmp_path, monkeypatch, capsys):
     assert f"--port: {number} is in use" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("as_before")
 def test_an_experiment_that_is_not_there_is_named_and_not_made(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = Tracking(None, tmp_path, "rb")
@@ -162,3 +163,26 @@ def test_an_experiment_that_is_not_there_is_named_and_not_made(tmp_path, monkeyp
     said = capsys.readouterr().err.splitlines()[-1]
     assert "has no experiment 'rv'; it has: " in said and "rb" in said.split("it has: ")[1]
     assert store.client.get_experiment_by_name("rv") is None
+
+
+@pytest.mark.slow
+def test_the_server_ends_with_it_however_that_is_told_to(tmp_path, monkeypatch):
+    """SIGTERM too; and Ctrl-C where a shell started it in the background, deaf to that."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Tracking(None, tmp_path, "rb")
+    for signum, deaf in ((signal.SIGTERM, False), (signal.SIGINT, True)):
+        port = free_port()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if deaf else None
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rb", "ui", "--runs", str(tmp_path), "--port", str(port)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if deaf:
+            signal.signal(signal.SIGINT, before)
+        while not process.stdout.readline().startswith("Ctrl-C"):
+            assert process.poll() is None
+        process.send_signal(signum)
+        assert process.wait(30) == 0
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))

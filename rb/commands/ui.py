@@ -18,6 +18,7 @@ from typing import IO
 from rb.commands import Command
 from rb.commands.arguments import add_runs, port
 from rb.errors import UserError
+from rb.interrupts import Interrupted, listen
 
 _PATIENCE_S = 120.0
 _GRACE_S = 10.0
@@ -47,6 +48,7 @@ def _ui(arguments: argparse.Namespace) -> int:
         raise UserError(f"--port: {arguments.port} is in use; give another one")
     page = f"http://127.0.0.1:{arguments.port}"
     print("starting MLflow …", file=sys.stderr)
+    listen()  # or SIGTERM would leave the server behind, and Ctrl-C be ignored by some shells' jobs
     with tempfile.TemporaryFile(mode="w+", errors="replace") as said:
         process = subprocess.Popen(
             [
@@ -63,7 +65,7 @@ def _ui(arguments: argparse.Namespace) -> int:
             _show(arguments, folder, page, _Server(process, said))
             print("Ctrl-C ends it", flush=True)
             process.wait()
-        except KeyboardInterrupt:
+        except Interrupted:
             pass
         finally:
             _end(process)
