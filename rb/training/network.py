@@ -167,6 +167,8 @@ def _compiled(network: torch.nn.Module, mode: str | None) -> Iterator[None]:
         return
     from torch._dynamo.exc import TorchDynamoException
 
+    # What it has to leave to Python is no matter of the user's: dropout's own generator on a CPU.
+    torch._logging.set_logs(all=logging.ERROR)
     network.compile(mode=mode)
     try:
         yield
