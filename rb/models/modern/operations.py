@@ -54,8 +54,8 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
 def whiten(images: Tensor, kernels: Tensor, weights: Tensor, floor: float = 0.02) -> Tensor:
     """Make the noise of images white that are sums of convolved ones.
 
-    Each image is divided, in Fourier space, by the root of the power spectrum Σ w |K|²; where
-    that falls below `floor`² of its value for k = 0, nothing of a source is left to be sharpened.
+    Each image is divided, in Fourier space, by the root of the power spectrum ``Σ w |K|²``; where
+    that falls below the square of `floor`, nothing of a source is left to be sharpened.
 
     Parameters
     ----------
