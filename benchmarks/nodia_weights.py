@@ -1,6 +1,8 @@
-"""Make the networks of the package from what benchmarks/nodia_gpu.py wrote.
+"""Make networks of the package from what benchmarks/nodia_gpu.py wrote.
 
-    python benchmarks/nodia_gpu.py OUT && python benchmarks/nodia_weights.py OUT
+    python benchmarks/nodia_gpu.py OUT && python benchmarks/nodia_weights.py OUT --code COMMIT
+
+Those whose training is not in OUT stay as they are.
 
 With the difference image and without it, those trained on all kinds of sources, as alerts
 are of all of them; without anything but stamps, the best of those that there are. Among several the
@@ -27,8 +29,6 @@ from rb.stamps.inputs import InputSpec
 from rb.stamps.layout import STAMP_SIZE
 from rb.uncertainty.calibration import fit_temperature
 
-CODE = "caa9c73"
-"""The commit that trained them."""
 SEED, KINDS_SEED, N_KINDS, PSF_SIZE = 2203, 3581, 20_000, 25
 WITH_KINDS = ("dia", "nodia")
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path, help="folder with results.csv, weights.pt and scores")
     parser.add_argument("--to", type=Path, help="folder to write to; by default the package")
-    parser.add_argument("--code", default=CODE, help="commit that trained them")
+    parser.add_argument("--code", required=True, help="commit that trained them")
     options = parser.parse_args()
     table = pd.read_csv(options.out / "results.csv")
     table["label"] = [f"{r.variant}-{r.n_train}-{r.seed}" for r in table.itertuples()]
@@ -48,12 +48,14 @@ def main() -> None:
     largest = table[table["label"].isin(weights) & (table["n_train"] == table["n_train"].max())]
     for name, variant in (
         ("dia", "dia_kinds"),
-        ("nodia", "nodia_matched_kinds"),
+        ("nodia", "nodia_all_kinds"),
         ("nodia_stamps", "nodia"),
         ("dia_30px", "dia_30px"),
         ("nodia_30px", "nodia_matched_30px"),
     ):
         among = largest[largest["variant"] == variant]
+        if among.empty:
+            continue
         chosen = among.sort_values("accuracy_val", ascending=False).iloc[0]
         p_real = 1 / (1 + np.exp(-_logit(options.out, f"{chosen['label']}-plain")[held]))
         temperature = fit_temperature(labels, p_real)

@@ -6,7 +6,7 @@
         data.detection.max_ellipticity=0.99 data.candidates=20000 split=grouped split.test=0.0 \
         name=dia_low
     python train.py data=finds data.seed=8 data.frames=1200 model=nodia_matched \
-        model.init_from=nodia trainer=modern trainer.max_epochs=10 trainer.optimizer.lr=0.001 \
+        model.init_from=NODIA.ckpt trainer=modern trainer.max_epochs=10 trainer.optimizer.lr=0.001 \
         trainer.scheduler.max_lr=0.001 split=grouped split.test=0.0 split.val=0.1 name=judge
     python benchmarks/scan.py scan judge dia_low dia nodia
 
