@@ -8,7 +8,6 @@ from pathlib import Path
 from rb.commands import Command
 from rb.commands.arguments import add_runs, add_target, keep_apart
 from rb.errors import UserError
-from rb.io.files import check_target
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +28,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     target: Path = arguments.out
+    from rb.io.files import check_target
+
     check_target(target, [".onnx"], arguments.overwrite)
     keep_apart({"--out": target}, arguments.model)
     name, _, alias = (arguments.register or "").partition("@")

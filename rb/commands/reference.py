@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rb.commands import Command
 from rb.commands.arguments import add_runs, add_target, positive, whole
-from rb.io.files import check_target
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +23,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _reference(arguments: argparse.Namespace) -> int:
-    import numpy as np
+    from rb.io.files import check_target
 
     target: Path = arguments.out
     check_target(target, [".npz"], arguments.overwrite)
+    import numpy as np
+
     from rb.stamps.stampset import StampSet
 
     stamp_set = StampSet.open(arguments.set)
