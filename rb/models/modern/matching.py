@@ -167,12 +167,12 @@ class Matching(nn.Module):
                 made[plane] = difference - sky[:, None, None]
             else:
                 made[plane] = self._solve(pair, basis, getattr(self, f"_{plane}"), variance)[1]
-        return [
-            whiten(made[plane.removeprefix("white_")], pair.psfs, pair.weights)
-            if plane.startswith("white_")
-            else made[plane]
-            for plane in self.planes
-        ]
+        white = [plane for plane in self.planes if plane.startswith("white_")]
+        if white:
+            blurred = torch.stack([made[plane.removeprefix("white_")] for plane in white], 1)
+            sharp = whiten(blurred, pair.psfs, pair.weights)
+            made |= dict(zip(white, sharp.unbind(1), strict=True))
+        return [made[plane] for plane in self.planes]
 
     def kernel(self, pair: Pair, plane: str = "fit", size: int = 25) -> Tensor:
         """Pictures of the fitted kernels, (n, size, size): what is to be looked at.

@@ -59,7 +59,7 @@ def whiten(images: Tensor, kernels: Tensor, weights: Tensor, floor: float = 0.02
 
     Parameters
     ----------
-    images : Tensor (n, S, S)
+    images : Tensor (n, m, S, S)
     kernels : Tensor (n, k, P, P)
         What white noise was convolved with; P odd.
     weights : Tensor (n, k)
@@ -69,7 +69,7 @@ def whiten(images: Tensor, kernels: Tensor, weights: Tensor, floor: float = 0.02
 
     Returns
     -------
-    Tensor (n, S, S)
+    Tensor (n, m, S, S)
         With noise of unit variance.
     """
     size, width = images.shape[-1], kernels.shape[-1]
@@ -80,12 +80,14 @@ def whiten(images: Tensor, kernels: Tensor, weights: Tensor, floor: float = 0.02
     else:
         power = torch.fft.rfft2(kernels, (length, length)).abs().square()
     power = ((power + floor**2) * weights[:, :, None, None]).sum(1)
-    response = power.clamp(min=1e-30).rsqrt()
+    response = power.clamp(min=1e-30).rsqrt()[:, None]
     if exporting():
-        re, im = _transform(images, 0, length)
-        return _transform_back(re * response, im * response, size, length)
+        shape = images.shape[:2]
+        parts = (x.unflatten(0, shape) for x in _transform(images.flatten(0, 1), 0, length))
+        re, im = ((x * response).flatten(0, 1) for x in parts)
+        return _transform_back(re, im, size, length).unflatten(0, shape)
     spectrum = torch.fft.rfft2(images, (length, length)) * response
-    return torch.fft.irfft2(spectrum, (length, length))[:, :size, :size]
+    return torch.fft.irfft2(spectrum, (length, length))[..., :size, :size]
 
 
 def exporting() -> bool:

@@ -95,11 +95,12 @@ def test_one_look_costs_less_than_the_papers_dia_network(name):
     most = flops(build_network(paper["network"], inputs), torch.zeros(1, *inputs.shape))
     assert most == pytest.approx(55.6e6, rel=0.01)
     network, inputs = of_config(name, tta=False)
-    # Fourier transforms are not counted: six of 64 x 64 px and four a whitened plane, 5 N log2 N
-    # each.
-    transforms = 6 + 4 * sum(plane.startswith("white") for plane in network.planes.names)
+    # Fourier transforms are not counted: six of 64 x 64 px, two of both PSFs where planes are
+    # whitened and two for each of these, 5 N log2 N each.
+    white = sum(plane.startswith("white") for plane in network.planes.names)
+    transforms = 6 + (2 + 2 * white if white else 0)
     ours = flops(network.eval(), *fed(inputs)) + transforms * 5 * 64**2 * 12
-    assert ours < 0.85 * most
+    assert ours < (0.85 if name == "nodia_all" else 0.8) * most
     if name == "nodia_pixelwise":
         assert ours < 32e6
 
@@ -146,7 +147,7 @@ def _shaken(network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nodia_all", "nodia_pixelwise"])
+@pytest.mark.parametrize("name", ["nodia_matched", "nodia_all", "nodia_pixelwise"])
 def test_an_exported_graph_says_the_same(name, tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
