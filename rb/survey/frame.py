@@ -101,6 +101,7 @@ def simulate_frame(settings: SurveySettings, number: int, keep: Path | None = No
         measure_exposure(exposure, stars, reference, "variance" in planes)
         for exposure in (search, template)
     ]
+    offset, _ = registration(search.image, template.image, mask, reference)
     watch.lap("measurement")
     # Where no star tells, which tiny frames can bring about, the truth does.
     fwhm = measured[0].fwhm if np.isfinite(measured[0].fwhm) else search.conditions.psf.fwhm
@@ -120,7 +121,7 @@ def simulate_frame(settings: SurveySettings, number: int, keep: Path | None = No
     watch.lap("stamps")
     catalogue = catalogue_rows(settings, observation, reference, found, labels, fwhm, measured)
     variances = _variance_stamps(measured, match, mask, found, size)
-    shift = candidate_shifts(observation, reference, found)
+    shift = candidate_shifts(offset, found)
     catalogue |= {"shift_x": shift[:, 0], "shift_y": shift[:, 1]}
     psfs = candidate_psfs(measured, shift) if "psf" in planes else None
     watch.lap("catalogue")
@@ -132,17 +133,13 @@ def simulate_frame(settings: SurveySettings, number: int, keep: Path | None = No
     return Frame(number, Stamps(stamps, variances, psfs), catalogue, summary)
 
 
-def candidate_shifts(
-    observation: Observation, reference: Reference, found: Detections
-) -> NDArray[np.float64]:
+def candidate_shifts(offset: NDArray[np.float64] | None, found: Detections) -> NDArray[np.float64]:
     """How far sources lie off their places in the template, as the frame's bright ones tell.
 
     Parameters
     ----------
-    observation : Observation
-        Both images.
-    reference : Reference
-        Sources of the template.
+    offset : ndarray of shape (3, 2), or None
+        From `rb.survey.pipeline.pair.registration`.
     found : Detections
         n candidates.
 
@@ -151,8 +148,6 @@ def candidate_shifts(
     ndarray of shape (n, 2)
         x and y in px; 0 where too few sources tell.
     """
-    images = observation.search.image, observation.template.image
-    offset, _ = registration(*images, observation.mask, reference)
     if offset is None:
         return np.zeros((len(found), 2))
     return np.asarray(-np.column_stack([np.ones(len(found)), found.x, found.y]) @ offset)
