@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,7 +20,6 @@ from rb.errors import UserError
 from rb.interrupts import Interrupted, listen
 
 _PATIENCE_S = 120.0
-_GRACE_S = 10.0
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,25 +66,9 @@ def _ui(arguments: argparse.Namespace) -> int:
         except Interrupted:
             pass
         finally:
-            _end(process)
+            process.terminate()
+            process.wait()
     return 0
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers; it may wait for ever for a browser that is still open."""
-    import psutil
-
-    workers = []
-    with suppress(psutil.NoSuchProcess):
-        workers = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    try:
-        process.wait(_GRACE_S)
-    except subprocess.TimeoutExpired:
-        for one in (process, *workers):
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        process.wait()
 
 
 def _show(
