@@ -81,15 +81,12 @@ class BackboneCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, n_classes) of prepared stamps (N, 3, H, W)."""
-        return self.classify(self.embed(x))
+        return self.with_embedding(x)[0]
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Last hidden layer (N, E) of prepared stamps (N, 3, H, W)."""
-        return self.head[:-1](self.convolutions(x))
-
-    def classify(self, embedding: Tensor) -> Tensor:
-        """Logits (N, n_classes) of the last hidden layer."""
-        return self.head[-1](embedding)
+    def with_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the last hidden layer (N, E), of prepared stamps (N, 3, H, W)."""
+        hidden = self.head[:-1](self.convolutions(x))
+        return self.head[-1](hidden), hidden
 
 
 def _vgg16() -> nn.Module:

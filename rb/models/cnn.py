@@ -83,19 +83,17 @@ class StampCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, n_classes) of prepared stamps (N, C, H, W)."""
-        return self.classify(self.embed(x))
+        return self.with_embedding(x)[0]
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Last hidden layer (N, E) of prepared stamps (N, C, H, W)."""
+    def with_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the last hidden layer (N, E), of prepared stamps (N, C, H, W)."""
         x = x.contiguous(memory_format=torch.channels_last)
         first, pool = self.layers[0], self.layers[1]
         if x.device.type == "cpu" and isinstance(first, nn.Conv2d) and _at_once(first, pool):
-            return self.layers[2:-1](conv_max_pool(first, int(pool.kernel_size), x))  # type: ignore[arg-type]
-        return self.layers[:-1](x)
-
-    def classify(self, embedding: Tensor) -> Tensor:
-        """Logits (N, n_classes) of the last hidden layer."""
-        return self.layers[-1](embedding)
+            hidden = self.layers[2:-1](conv_max_pool(first, int(pool.kernel_size), x))  # type: ignore[arg-type]
+        else:
+            hidden = self.layers[:-1](x)
+        return self.layers[-1](hidden), hidden
 
 
 def _at_once(first: nn.Conv2d, pool: nn.Module) -> bool:

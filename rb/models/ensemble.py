@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from rb.io.files import write_whole
 from rb.models.build import build_network
 from rb.models.checkpoint import NetworkScorer, load_checkpoint
 from rb.models.contract import Provenance
+from rb.models.layers import mean_logits
 
 
 class Ensemble(nn.Module):
@@ -42,13 +42,13 @@ class Ensemble(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Logarithms of the mean probabilities (n, n_classes)."""
-        each = torch.stack([member(*inputs).log_softmax(1) for member in self.members])
-        return each.logsumexp(0) - math.log(len(self.members))
+        return self.with_embedding(*inputs)[0]
 
-    def embed(self, *inputs: Tensor) -> Tensor:
-        """The members' last hidden layers, side by side."""
+    def with_embedding(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and the members' last hidden layers side by side."""
         members: Any = self.members
-        return torch.cat([member.embed(*inputs) for member in members], 1)
+        logits, hidden = zip(*(member.with_embedding(*inputs) for member in members), strict=True)
+        return mean_logits(logits), torch.cat(hidden, 1)
 
 
 def combine(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -37,6 +40,13 @@ def _as_strided_like(flat: Tensor, x: Tensor) -> Tensor:
         return flat.view(x.shape)
     n, c, h, w = x.shape
     return flat.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def mean_logits(each: Sequence[Tensor]) -> Tensor:
+    """Logarithms of the mean probabilities (n, n_classes), of logits of the same stamps."""
+    return torch.stack([logits.log_softmax(1) for logits in each]).logsumexp(0) - math.log(
+        len(each)
+    )
 
 
 def conv_max_pool(convolution: nn.Conv2d, pool: int, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from rb.io.files import write_whole
 from rb.models.checkpoint import NetworkScorer
 from rb.models.contract import Scorer, check_judges
 from rb.scoring.exported import FORMAT, METADATA, ExportedScorer, fed, open_exported, signed
-from rb.scoring.graph import ScoringGraph, embed_of
+from rb.scoring.graph import ScoringGraph, with_embedding
 from rb.scoring.trial import trial_stamps
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import CHANNELS, VARIANCES
@@ -150,7 +150,7 @@ def _graph(scorer: NetworkScorer) -> Any:
     sample = {name: torch.from_numpy(v) for name, v in fed(scorer.inputs, some[slice(2)]).items()}
     n = torch.export.Dim("n", min=1)
     graph = ScoringGraph(scorer).eval()
-    names = ["p_real", *(["embedding"] if embed_of(scorer.network) else [])]
+    names = ["p_real", *(["embedding"] if with_embedding(scorer.network) else [])]
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -213,9 +213,9 @@ def _difference(
             f"{target}: not written, because it differs from the network by {np.max(off):.2g} in "
             f"p_real on {case} stamps (more than {TOLERANCE:g})"
         )
-    embed = embed_of(network.network)
-    if embed is not None:
-        hidden = embed(*network.inputs.tensors(stamps)).detach().numpy()
+    both = with_embedding(network.network)
+    if both is not None:
+        hidden = both(*network.inputs.tensors(stamps))[1].detach().numpy()
         given = exported.run(stamps, embedding=True)[1]
         if not np.allclose(hidden[known], given[known], rtol=1e-4, atol=1e-4, equal_nan=True):
             raise UserError(

@@ -49,17 +49,16 @@ class ScoringGraph(nn.Module):
         fed = [prepared(stamps, variance, self.inputs)]
         if side is not None:
             fed.append(torch.where(torch.isfinite(side), side, 0.0))
-        p_real = self.probability(self.network(*fed))
-        embed = embed_of(self.network)
-        if embed is None:
-            return (p_real,)
-        # What both have in common is computed once: exporting leaves no expression twice.
-        return p_real, embed(*fed)
+        both = with_embedding(self.network)
+        if both is None:
+            return (self.probability(self.network(*fed)),)
+        logits, hidden = both(*fed)
+        return self.probability(logits), hidden
 
 
-def embed_of(network: nn.Module) -> Callable[..., Tensor] | None:
-    """What gives a network's last hidden layer (N, E); None where it has no such function."""
-    return getattr(network, "embed", None)
+def with_embedding(network: nn.Module) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """What gives a network's logits and last hidden layer (N, E); None where it has no such way."""
+    return getattr(network, "with_embedding", None)
 
 
 def prepared(stamps: Tensor, variance: Tensor | None, inputs: InputSpec) -> Tensor:

@@ -15,6 +15,7 @@ from exported import exported
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_networks import CONVOLUTIONS, LinearNetwork, weights
+from torch import nn
 from toys import all_beside, toy_stamps, write_set
 
 import rb
@@ -53,7 +54,7 @@ def test_the_file_needs_nothing_of_ours():
     p_real, embedding = session.run(None, {"stamps": stamps})
     network = load_file(source)
     np.testing.assert_allclose(p_real, network.p_real(stamps), atol=1e-5)
-    hidden = network.network.embed(network.inputs.prepare(stamps)).detach().numpy()
+    hidden = network.network.with_embedding(network.inputs.prepare(stamps))[1].detach().numpy()
     np.testing.assert_allclose(embedding, hidden, atol=1e-4)
     about = json.loads(session.get_modelmeta().custom_metadata_map["rb"])
     assert about["arrays"][0]["order"] == ["diff", "srch", "tmpl"]
@@ -73,9 +74,11 @@ def test_last_layers_of_the_networks():
     ):
         network.eval()
         x = torch.randn(2, 3, 51, 51)
-        hidden = network.embed(x)
+        logits, hidden = network.with_embedding(x)
         assert hidden.shape == (2, 8)
-        torch.testing.assert_close(network.classify(hidden), network(x), rtol=0, atol=0)
+        torch.testing.assert_close(logits, network(x), rtol=0, atol=0)
+        last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
+        torch.testing.assert_close(last(hidden), logits, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rb.errors import UserError
+from rb.models.layers import mean_logits
 from rb.models.modern.pixelwise import PixelwiseTrunk
 from rb.models.modern.planes import InputPlanes
 from rb.models.modern.residual import ResidualTrunk
@@ -96,25 +96,26 @@ class StampNetwork(nn.Module):
 
     def classify(self, planes: Tensor, scalars: Tensor) -> Tensor:
         """Logits of planes and scalars that `planes` made; they can be made once and kept."""
+        return self._judged(planes, scalars)[0]
+
+    def with_embedding(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits, and the last hidden layer (n, hidden).
+
+        Candidates that look alike lie close together in it.
+        """
+        return self._judged(*self.planes(x, side))
+
+    def _judged(self, planes: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         if self.training or not self.tta:
-            return self.head(self.features(planes, scalars))
-        logits = [
-            self.head(self.features(turned(planes, element), scalars)).log_softmax(1)
-            for element in DIHEDRAL
-        ]
-        return torch.stack(logits).logsumexp(0) - math.log(len(logits))
+            hidden = self.features(planes, scalars)
+            return self.head(hidden), hidden
+        seen = [self.features(turned(planes, element), scalars) for element in DIHEDRAL]
+        return mean_logits([self.head(hidden) for hidden in seen]), torch.stack(seen).mean(0)
 
     def features(self, planes: Tensor, scalars: Tensor) -> Tensor:
         """The last hidden layer (n, hidden) for planes and scalars."""
         planes = planes.contiguous(memory_format=torch.channels_last)
         return self.hidden(self.trunk(planes, scalars))
-
-    def embed(self, x: Tensor, side: Tensor | None = None) -> Tensor:
-        """The last hidden layer (n, hidden): candidates that look alike lie close together."""
-        planes, scalars = self.planes(x, side)
-        if not self.tta:
-            return self.features(planes, scalars)
-        return torch.stack([self.features(turned(planes, e), scalars) for e in DIHEDRAL]).mean(0)
 
     def kernel(self, x: Tensor, side: Tensor | None = None) -> Tensor:
         """Pictures of the kernels that match template to search; see `InputPlanes.kernel`."""

@@ -109,11 +109,11 @@ def test_the_embedding_is_the_last_hidden_layer():
     network, inputs = of_config("nodia_matched", tta=False)
     tensors = fed(inputs)
     network.eval()
-    embedding = network.embed(*tensors)
+    _, embedding = network.with_embedding(*tensors)
     assert embedding.shape == (3, 64)
     torch.testing.assert_close(network.head(embedding), network(*tensors))
     network.tta = True
-    assert network.embed(*tensors).shape == (3, 64)
+    assert network.with_embedding(*tensors)[1].shape == (3, 64)
 
 
 def test_raw_units_do_not_matter():
