@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,13 @@ import numpy as np
 import torch
 
 from rb.errors import UserError
+from rb.io.files import write_whole
 from rb.io.workers import engine_threads, in_threads
 from rb.models.checkpoint import NetworkScorer
 from rb.models.contract import Scorer, check_judges
 from rb.scoring.export import TOLERANCE, export, weights_digest
 from rb.scoring.exported import load_exported
-from rb.scoring.graph import embed_of
+from rb.scoring.graph import with_embedding
 from rb.scoring.trial import simulated
 from rb.stamps.batch import Stamps
 from rb.version import __version__
@@ -36,8 +38,10 @@ if TYPE_CHECKING:
 
     from rb.stamps import StampSet
 
-_WORTH_IT_S = 5.0
-"""Time in PyTorch from which on an engine is looked for: making a graph takes about as long."""
+_WORTH_IT_S = 60.0
+"""Time in PyTorch from which on an engine is looked for: making a graph takes 15 to 40 s."""
+_WORTH_A_KEPT_ONE_S = 5.0
+"""The same where the graph of the network is kept already."""
 
 _TRIAL = 256
 _BATCH = 64  # stamps in a call: what they become on the way fits into the caches
@@ -85,14 +89,14 @@ class EngineScorer:
         stamps = self.inputs.checked(stamps)
         if not embedding:
             return (self.p_real(stamps),)
-        embed = embed_of(self.network)
-        if embed is None:
+        both = with_embedding(self.network)
+        if both is None:
             raise UserError(f"{self.provenance.name} has no embedding; leave it out")
         parts = []
         with torch.inference_mode():
             for start in range(0, max(len(stamps), 1), _BATCH):
                 tensors = self.inputs.tensors(stamps[slice(start, start + _BATCH)])
-                parts.append(embed(*(x.to(self._device) for x in tensors)).cpu().numpy())
+                parts.append(both(*(x.to(self._device) for x in tensors))[1].cpu().numpy())
         return self.p_real(stamps), np.concatenate(parts)
 
     def score(
@@ -123,11 +127,22 @@ class EngineScorer:
             started = time.perf_counter()
             expected = self._torch(some)
             each = (time.perf_counter() - started) / len(some)
-            if self._spent_s + n * each >= _WORTH_IT_S:
+            worth = _WORTH_A_KEPT_ONE_S if self._kept and self._kept.exists() else _WORTH_IT_S
+            if self._spent_s + n * each >= worth:
                 self._fastest = self._choose(some, expected)
             self._spent_s += n * each
         self.engine, predict = self._fastest or ("torch", self._torch)
         return predict
+
+    @cached_property
+    def _kept(self) -> Path | None:
+        """Where the graph of the network is kept."""
+        if self._cache is None:
+            return None
+        # The layers too: other ones may have the same weights.
+        makers = f"{__version__} {torch.__version__} {self.network!r}"
+        layers = hashlib.sha256(makers.encode()).hexdigest()[:16]
+        return self._cache / "engines" / f"{weights_digest(self._scorer)[:16]}-{layers}.onnx"
 
     @property
     def _device(self) -> torch.device:
@@ -169,15 +184,18 @@ class EngineScorer:
         import onnxscript  # noqa: F401
 
         with tempfile.TemporaryDirectory() as temporary:
-            # The layers too: other ones may have the same weights.
-            layers = hashlib.sha256(f"{__version__} {self.network!r}".encode()).hexdigest()[:16]
-            digest = weights_digest(self._scorer)[:16]
-            folder = Path(temporary) if self._cache is None else self._cache / "engines"
-            file = folder / f"{digest}-{layers}.onnx"
+            file = self._kept or Path(temporary) / "graph.onnx"
+            why = file.with_suffix(".refused")
             try:
                 return load_exported(file).p_real
             except UserError:  # not there yet, or damaged
+                if why.exists():
+                    raise UserError(why.read_text()) from None
+            try:
                 export(self._scorer, file)
+            except UserError as error:
+                write_whole(why, str(error).encode(), "why there is no graph")
+                raise
             return load_exported(file).p_real
 
     def _openvino(self) -> Predict:

@@ -19,6 +19,7 @@ from rb.stamps.batch import Stamps
 def eager(monkeypatch):
     """Engines are looked for at once."""
     monkeypatch.setattr(engines, "_WORTH_IT_S", 0.0)
+    monkeypatch.setattr(engines, "_WORTH_A_KEPT_ONE_S", 0.0)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -89,3 +90,30 @@ def test_a_graph_is_made_once_for_a_network(tmp_path, monkeypatch):
     kept.write_bytes(b"damaged")
     monkeypatch.undo()
     np.testing.assert_array_equal(scorer._onnxruntime()(stamps), predict(stamps))
+
+
+def test_a_graph_is_made_for_much_work_and_a_kept_one_used_for_less(tmp_path, monkeypatch):
+    stamps, _ = toy_stamps(300)
+    before = engines.EngineScorer(load_file(exported()[0]), tmp_path)
+    monkeypatch.setattr(engines, "_WORTH_A_KEPT_ONE_S", 0.0)
+    before.p_real(stamps)
+    assert before._fastest is None and not (tmp_path / "engines").exists()
+    before._onnxruntime()
+    after = engines.EngineScorer(load_file(exported()[0]), tmp_path)
+    asked = []
+    monkeypatch.setattr(
+        after, "_choose", lambda *some: asked.append(some) or ("torch", after._torch)
+    )
+    after.p_real(stamps)
+    assert len(asked) == 1
+
+
+def test_a_network_without_a_graph_is_not_exported_again(tmp_path, monkeypatch):
+    def refuse(scorer, target):
+        raise UserError(f"{target}: not written, because it differs from the network")
+
+    for attempt in (refuse, broken):
+        monkeypatch.setattr(engines, "export", attempt)
+        scorer = engines.EngineScorer(load_file(exported()[0]), tmp_path)
+        with pytest.raises(UserError, match="because it differs from the network"):
+            scorer._onnxruntime()
