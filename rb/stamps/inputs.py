@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -302,7 +303,8 @@ class InputSpec:
             values = stamps.psf if name == "psf" else stamps.side.get(name)
             if values is None:
                 raise UserError(f"the model takes {name}, but the stamps came without it")
-            parts.append(as_pixels(values).reshape(len(stamps), -1))
+            values = as_pixels(values)
+            parts.append(values.reshape(len(stamps), math.prod(values.shape[1:])))
         side = np.concatenate(parts, 1)
         if side.shape[1] != self.n_side:
             raise UserError(f"the model takes PSFs of {self.psf_size} px, these have another size")

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import rb
+from rb.cli import main
 from rb.errors import UserError
 from rb.models.pretrained import PUBLISHED, SEARCHES, SECOND_LOOKS, published_file
 from rb.scan.finds import frame_finds
@@ -115,3 +116,22 @@ def test_the_second_look_ranks_what_the_search_found_better():
     }
     assert auc["both"] > auc["search"] > 0.9
     assert model.provenance.licence == "BSD-3-Clause"
+
+
+@pytest.mark.slow
+def test_the_network_with_the_largest_graph_can_be_exported(tmp_path, capsys):
+    target = tmp_path / "nodia.onnx"
+    assert main(["export", "nodia", "--out", str(target)]) == 0
+    assert "p_real differs from the network by at most" in capsys.readouterr().out
+    stamps, _ = frames()
+    np.testing.assert_allclose(
+        rb.load(target).p_real(stamps), rb.load("nodia").p_real(stamps), atol=1e-5
+    )
+
+
+def test_pixels_that_no_star_has_still_get_an_answer():
+    stamps = frames()[0][slice(8)]
+    stamps.images[::2, :, 20:23, 20:23] = 1e30
+    stamps.images[1::2, 1, 5, 5] = -3e38
+    assert np.isfinite(rb.load("nodia").p_real(stamps)).all()
+    assert np.isfinite(rb.load("dia").p_real(stamps)).all()

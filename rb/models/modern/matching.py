@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rb.errors import UserError
-from rb.models.modern.operations import convolve, median, whiten
+from rb.models.modern.operations import convolve, doubled, median, whiten
 
 _FITS = ("fit", "fit_all")
 PLANES = ("cross", *_FITS, "white_cross", "white_fit", "white_fit_all")
@@ -157,20 +157,20 @@ class Matching(nn.Module):
         variance : Tensor (n, S, S), optional
             Variance of each pixel in units of the sky's.
         """
-        basis = self._basis(pair.template) if set(self._made) & set(_FITS) else None
         made = {}
-        for plane in self._made:
-            if basis is None or plane not in _FITS:
-                # Each image's sky was taken off, but the broader PSF lifts the median more.
-                difference = pair.search - pair.template
-                sky = median(difference.flatten(1)[:, ::2])
-                made[plane] = difference - sky[:, None, None]
-            else:
-                made[plane] = self._solve(pair, basis, getattr(self, f"_{plane}"), variance)[1]
+        if "cross" in self._made:
+            # Each image's sky was taken off, but the broader PSF lifts the median more.
+            difference = pair.search - pair.template
+            sky = median(difference.flatten(1)[:, ::2])
+            made["cross"] = difference - sky[:, None, None]
+        fits = [plane for plane in self._made if plane in _FITS]
+        if fits:
+            left = self._solve(pair, self._basis(pair.template), fits, variance)[1]
+            made |= dict(zip(fits, left.unbind(1), strict=True))
         white = [plane for plane in self.planes if plane.startswith("white_")]
         if white:
             blurred = torch.stack([made[plane.removeprefix("white_")] for plane in white], 1)
-            sharp = whiten(blurred, pair.psfs, pair.weights)
+            sharp = whiten(doubled(blurred), doubled(pair.psfs), pair.weights).to(blurred.dtype)
             made |= dict(zip(white, sharp.unbind(1), strict=True))
         return [made[plane] for plane in self.planes]
 
@@ -180,8 +180,7 @@ class Matching(nn.Module):
         It acts on the template after its convolution with the search image's PSF, so with two
         true PSFs and a perfect registration it is a single pixel of height 1.
         """
-        mask = getattr(self, f"_{plane}")
-        coefficients = self._solve(pair, self._basis(pair.template), mask, None)[0]
+        coefficients = self._solve(pair, self._basis(pair.template), [plane], None)[0][:, 0]
         point = pair.template.new_zeros(1, size, size)
         point[:, size // 2, size // 2] = 1
         parts = _kernel_parts(point).flatten(2)
@@ -193,32 +192,35 @@ class Matching(nn.Module):
         )
 
     def _solve(
-        self, pair: Pair, basis: Tensor, mask: Tensor, variance: Tensor | None
+        self, pair: Pair, basis: Tensor, fits: Sequence[str], variance: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Coefficients (n, k) and residuals (n, S, S)."""
+        """Coefficients (n, m, k) and residuals (n, m, S, S) of m fits at once."""
         start, tight, wide = self._priors
         known = pair.known[:, None]
         sure = torch.cat([pair.scaled[:, None], known.expand(-1, start.shape[0] - 1)], 1)
-        precision = (tight * sure + wide * (1 - sure)) ** -2
+        precision = torch.diag_embed((tight * sure + wide * (1 - sure)) ** -2)[:, None]
         # The fit is for what the start leaves, so that the prior is round zero.
         target = (pair.search - pair.template)[:, None]
         noise = 1.0 if variance is None else variance.clamp(min=1)
         noise = noise + (self.model_error * pair.template) ** 2
         few, goal, noise = (
-            image[..., ::_STEP, ::_STEP].flatten(-2) for image in (basis, target, noise)
+            doubled(image[..., ::_STEP, ::_STEP].flatten(-2))
+            for image in (basis, target, noise[:, None])
         )
-        goal = goal[:, 0]
-        weight = mask * (_STEP**2 * pair.density).clamp(max=1)[:, None] / noise
-        coefficients = torch.zeros_like(precision)
-        left = goal * known  # with unknown PSFs, the start says nothing about outliers
+        mask = torch.stack([getattr(self, f"_{plane}") for plane in fits])
+        weight = mask * (_STEP**2 * pair.density).clamp(max=1)[:, None, None] / noise
+        left = goal * known[:, None]  # with unknown PSFs, the start says nothing about outliers
         for _ in range(self.iterations):
             robust = 1 / (1 + left**2 / noise / self.outlier**2)
-            weighted = few * (weight * robust)[:, None]
-            matrix = weighted @ few.transpose(1, 2) + torch.diag_embed(precision)
-            coefficients = _solve_positive(matrix, weighted @ goal[:, :, None])
-            left = goal - (coefficients[:, None] @ few)[:, 0]
-        residual = target.flatten(2) - coefficients[:, None] @ basis.flatten(2)
-        return coefficients + start, residual.reshape(pair.search.shape)
+            weighted = few[:, None] * (weight * robust)[:, :, None]
+            matrix = weighted @ few[:, None].transpose(2, 3) + precision
+            right = weighted @ goal[:, :, :, None]
+            coefficients = _solve_positive(matrix.flatten(0, 1), right.flatten(0, 1))
+            coefficients = coefficients.unflatten(0, (-1, len(fits)))
+            left = goal - coefficients @ few
+        coefficients = coefficients.to(basis.dtype)
+        residual = target.flatten(2) - coefficients @ basis.flatten(2)
+        return coefficients + start, residual.unflatten(2, pair.search.shape[1:])
 
 
 def common_psf(
@@ -234,7 +236,8 @@ def common_psf(
     Parameters
     ----------
     search, template : Tensor (n, S, S)
-        Without their sky, on one flux scale.
+        Without their sky, on one flux scale. What they are is what they are convolved in: in
+        single precision, noise comes out uncertain by a ten-millionth of the brightest pixel.
     noise : (Tensor (n,), Tensor (n,))
         Standard deviation of their skies.
     psfs : Tensor (n, 2, P, P)
@@ -244,13 +247,15 @@ def common_psf(
     """
     n = search.shape[0]
     across = psfs.flip(1)
-    both = convolve(torch.cat([search, template]), torch.cat([across[:, 0], across[:, 1]]))
+    kernels = torch.cat([across[:, 0], across[:, 1]]).to(search.dtype)
+    both = convolve(torch.cat([search, template]), kernels)
     square = across.square().sum((-2, -1))
     sky = torch.stack([noise[0] ** 2, noise[1] ** 2], 1)
     variance = (sky * square).sum(1).clamp(min=1e-30)
     sigma = variance.sqrt()[:, None, None]
     weights = sky / variance[:, None]
-    return Pair(both[:n] / sigma, both[n:] / sigma, known, scaled, square.amin(1), across, weights)
+    search, template = ((image / sigma).to(psfs.dtype) for image in (both[:n], both[n:]))
+    return Pair(search, template, known, scaled, square.amin(1), across, weights)
 
 
 def _kernel_parts(image: Tensor) -> Tensor:
@@ -261,35 +266,41 @@ def _kernel_parts(image: Tensor) -> Tensor:
     parts = [levels[0], *(b - a for a, b in pairwise(levels))]
     for level in _DERIVATIVES:
         x = F.pad(levels[level], (1, 1, 1, 1), mode="replicate")
-        middle = x[..., 1:-1, 1:-1]
-        left, right = x[..., 1:-1, :-2], x[..., 1:-1, 2:]
-        up, down = x[..., :-2, 1:-1], x[..., 2:, 1:-1]
-        across, along = left + right - 2 * middle, up + down - 2 * middle
-        diagonal = x[..., 2:, 2:] + x[..., :-2, :-2] - x[..., 2:, :-2] - x[..., :-2, 2:]
-        parts += [(right - left) / 2, (down - up) / 2, (across - along) / 2, diagonal / 4]
+        above, row, below = _neighbours(x, -2, 1)
+        up, (left, middle, right), down = (_neighbours(x, -1, 1) for x in (above, row, below))
+        across, along = left + right - 2 * middle, up[1] + down[1] - 2 * middle
+        diagonal = down[2] + up[0] - down[0] - up[2]
+        parts += [(right - left) / 2, (down[1] - up[1]) / 2, (across - along) / 2, diagonal / 4]
     return torch.cat(parts, 1)
 
 
 def _smooth(image: Tensor, step: int) -> Tensor:
     """Binomial filter 1-2-1 with holes, along both axes; its σ² is step²/2."""
     x = F.pad(image, (step, step, step, step), mode="replicate")
-    x = x[..., step:-step, :] / 2 + (x[..., : -2 * step, :] + x[..., 2 * step :, :]) / 4
-    return x[..., step:-step] / 2 + (x[..., : -2 * step] + x[..., 2 * step :]) / 4
+    for axis in (-2, -1):
+        before, middle, after = _neighbours(x, axis, step)
+        x = middle / 2 + (before + after) / 4
+    return x
+
+
+def _neighbours(x: Tensor, axis: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What lies before each pixel along an axis, the pixel, and what lies after it."""
+    n = x.shape[axis] - 2 * step
+    return x.narrow(axis, 0, n), x.narrow(axis, step, n), x.narrow(axis, 2 * step, n)
 
 
 def _solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
     """Solve (n, k, k) positive definite systems for (n, k, 1) right sides by Gauss and Jordan.
 
     Without pivots, which such systems do not need, and unrolled: an exported graph has nothing
-    but sums and products.
+    but sums and products. Their number is what a graph takes to make.
     """
     k = matrix.shape[-1]
     scale = matrix.diagonal(dim1=1, dim2=2).rsqrt()
-    system = torch.cat(
-        [matrix * scale[:, :, None] * scale[:, None, :], right * scale[:, :, None]], 2
-    )
-    unit = torch.eye(k, device=matrix.device, dtype=matrix.dtype)
-    for j in range(k):
-        row = system[:, j : j + 1] / system[:, j : j + 1, j : j + 1]
-        system = system - (system[:, :, j : j + 1] - unit[:, j : j + 1]) * row
-    return system[:, :, k] * scale
+    scaled = matrix * scale[:, :, None] * scale[:, None, :]
+    system = torch.cat([scaled, right * scale[:, :, None]], 2).permute(1, 2, 0).contiguous()
+    units = torch.eye(k, device=matrix.device, dtype=matrix.dtype)[:, :, None].unbind()
+    for j, unit in enumerate(units):
+        row = system.select(0, j) / system.select(0, j).select(0, j)
+        system = system - (system.select(1, j) - unit)[:, None] * row
+    return system.select(1, k).t() * scale

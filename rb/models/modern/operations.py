@@ -24,6 +24,11 @@ def asinh(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.log(x.abs() + torch.sqrt(x**2 + 1))
 
 
+def doubled(x: Tensor) -> Tensor:
+    """The same in double precision, on devices that have it."""
+    return x if x.device.type == "mps" else x.double()
+
+
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each image with its own kernel; zeros are taken to lie outside.
 
@@ -44,6 +49,8 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     lengths = (_fast_length(height + width // 2), _fast_length(size + width // 2))
     if exporting():
         return _convolve_by_matrices(images, kernels, lengths[1])
+    if len(images) == 0:  # which the library for transforms refuses
+        return images
     spectrum = torch.fft.rfft2(images, lengths)
     spectrum = spectrum * torch.fft.rfft2(kernels, lengths)
     whole = torch.fft.irfft2(spectrum, lengths)
@@ -72,6 +79,8 @@ def whiten(images: Tensor, kernels: Tensor, weights: Tensor, floor: float = 0.02
     Tensor (n, m, S, S)
         With noise of unit variance.
     """
+    if not exporting() and len(images) == 0:
+        return images
     size, width = images.shape[-1], kernels.shape[-1]
     length = _fast_length(size + width // 2)
     if exporting():
@@ -134,7 +143,7 @@ def _forward_matrices(size: int, offset: int, length: int) -> tuple[np.ndarray, 
     columns = np.concatenate([np.cos(angle), -np.sin(angle)], 1)
     angle = 2 * np.pi * np.outer(np.arange(length), where) / length
     rows = np.block([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return rows.astype(np.float32), columns.astype(np.float32)
+    return rows, columns
 
 
 @lru_cache(maxsize=16)
@@ -146,12 +155,15 @@ def _backward_matrices(size: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     weight = np.where((half == 0) | (half == length // 2), 1.0, 2.0)[:, None] / length
     angle = 2 * np.pi * np.outer(half, np.arange(size)) / length
     columns = np.concatenate([weight * np.cos(angle), -weight * np.sin(angle)], 0)
-    return rows.astype(np.float32), columns.astype(np.float32)
+    return rows, columns
 
 
 @contextmanager
 def full_precision(device: str) -> Iterator[None]:
     """Neither TF32 nor autocast: a star's wings are a thousandth of its core."""
+    if exporting():  # a graph has its own, and makes a function of what is in such a context
+        yield
+        return
     if device != "cuda":
         with torch.autocast(device, enabled=False):
             yield

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from rb.errors import UserError
 from rb.models.modern.matching import Matching, Pair, common_psf
-from rb.models.modern.operations import asinh, full_precision, median
+from rb.models.modern.operations import asinh, doubled, full_precision, median
 from rb.models.modern.psf import log_width, pair_psfs, read_side
 from rb.stamps.layout import IMAGES
 
 _CENTRE_PX = 5.0
+_BRIGHTEST = 1e7  # in units of the noise
 
 
 class InputPlanes(nn.Module):
@@ -116,7 +117,7 @@ class InputPlanes(nn.Module):
             if channel.endswith("_var"):
                 planes.append(torch.log((x[:, i] / unit**2).clamp(0.01, 1e8)))
             else:
-                planes.append(asinh((x[:, i] - sky[channel][:, None, None]) / unit))
+                planes.append(asinh(_above(x[:, i], sky[channel], noise[channel]) / unit))
         scalars = [
             torch.log(noise[c] / noise["srch"]).clamp(-5, 5) for c in self._images if c != "srch"
         ]
@@ -163,7 +164,9 @@ class InputPlanes(nn.Module):
         psfs: Tensor,
         known: Tensor,
     ) -> Pair:
-        search, template = (x[:, self.channels.index(c)] - sky[c][:, None, None] for c in IMAGES)
+        search, template = (
+            doubled(_above(x[:, self.channels.index(c)], sky[c], noise[c])) for c in IMAGES
+        )
         scale = torch.ones_like(sky["srch"])
         scaled = torch.zeros_like(scale)
         zero_points = [values.get(f"zero_point_{image}") for image in IMAGES]
@@ -176,3 +179,9 @@ class InputPlanes(nn.Module):
         template = template * scale[:, None, None]
         sigmas = noise["srch"], noise["tmpl"] * scale
         return common_psf(search, template, sigmas, psfs, known, scaled)
+
+
+def _above(image: Tensor, sky: Tensor, noise: Tensor) -> Tensor:
+    """Flux above the sky, no brighter than any star: beyond that, squares have no numbers."""
+    most = (_BRIGHTEST * noise)[:, None, None]
+    return torch.minimum(torch.maximum(image - sky[:, None, None], -most), most)
