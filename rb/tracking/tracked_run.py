@@ -127,11 +127,11 @@ class TrackedRun:
         self.tracking.client.log_artifact(self.run_id, str(file), folder)
 
     def log_figure(self, figure: Figure, name: str) -> None:
-        """Keep a figure as ``<name>.png`` and ``<name>.pdf``."""
+        """Keep a figure as ``<name>.png``, which the browser shows; reports have vector ones."""
         from rb.figures.style import save_figure
 
         with tempfile.TemporaryDirectory() as folder:
-            for file in save_figure(figure, Path(folder) / Path(name).name):
+            for file in save_figure(figure, Path(folder) / Path(name).name, ("png",)):
                 self.log_file(file, str(Path(name).parent) if "/" in name else None)
 
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:

@@ -154,7 +154,7 @@ def test_a_run_holds_what_is_needed_to_use_it_again(project):
         if (folder / "artifacts" / "history.csv").exists():
             names = {p.relative_to(folder / "artifacts").as_posix() for p in folder.rglob("*.*")}
             assert {"config.yaml", "split.parquet", "checkpoint/best.ckpt"} <= names
-            assert {"figures/curves.png", "figures/val_roc.pdf", "val_roc.csv"} <= names
+            assert {"figures/curves.png", "figures/val_roc.png", "val_roc.csv"} <= names
 
 
 @pytest.mark.slow
