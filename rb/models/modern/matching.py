@@ -210,11 +210,12 @@ class Matching(nn.Module):
         mask = torch.stack([getattr(self, f"_{plane}") for plane in fits])
         weight = mask * (_STEP**2 * pair.density).clamp(max=1)[:, None, None] / noise
         left = goal * known[:, None]  # with unknown PSFs, the start says nothing about outliers
+        both = torch.cat([few, goal], 1).transpose(1, 2)
         for _ in range(self.iterations):
-            robust = 1 / (1 + left**2 / noise / self.outlier**2)
-            weighted = few[:, None] * (weight * robust)[:, :, None]
-            matrix = weighted @ few[:, None].transpose(2, 3) + precision
-            right = weighted @ goal[:, :, :, None]
+            weights = weight / (1 + left**2 / noise / self.outlier**2)
+            # One fit after the other: what all of them need at once is too large for the caches.
+            products = torch.stack([(few * w[:, None]) @ both for w in weights.unbind(1)], 1)
+            matrix, right = products[..., :-1] + precision, products[..., -1:]
             coefficients = _solve_positive(matrix.flatten(0, 1), right.flatten(0, 1))
             coefficients = coefficients.unflatten(0, (-1, len(fits)))
             left = goal - coefficients @ few

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pairs import SIDE, pair, pairs
 from scipy.signal import fftconvolve
 
 from rb.errors import UserError
 from rb.models.modern.matching import PLANES, Matching, _solve_positive
-from rb.models.modern.operations import _convolve_by_matrices, convolve, whiten
+from rb.models.modern.operations import _convolve_by_matrices, convolve, median, whiten
 from rb.models.modern.planes import InputPlanes
 from rb.models.modern.psf import log_width, moffat, pair_psfs
 from rb.survey.pipeline.measure import moved
@@ -189,8 +191,8 @@ def test_gradients_flow_and_are_finite():
 @pytest.mark.parametrize("what", [0.0, 7.0, 1e9])
 def test_stamps_without_anything_in_them_make_finite_planes(what):
     x, side = torch.full((2, 2, 51, 51), what), pairs(2)[1]
-    for given in (side, torch.zeros_like(side), torch.full_like(side, float("nan"))):
-        planes, scalars = made()(x, given)
+    for told in (side, torch.zeros_like(side), torch.full_like(side, float("nan"))):
+        planes, scalars = made()(x, told)
         assert torch.isfinite(planes).all()
         assert torch.isfinite(scalars).all()
 
@@ -198,3 +200,13 @@ def test_stamps_without_anything_in_them_make_finite_planes(what):
 def test_an_unknown_plane_is_refused():
     with pytest.raises(UserError, match="matching is \\['diff'\\]; give some of cross, fit"):
         Matching(51, ("diff",))
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_every_way_to_a_median_is_the_same(count, seed):
+    x = torch.randn(3, 2 * count, generator=torch.Generator().manual_seed(seed))[:, ::2].round()
+    torch.testing.assert_close(median(x), x.median(1).values, rtol=0, atol=0)
+    watched = x.clone().requires_grad_()
+    torch.testing.assert_close(median(watched), x.median(1).values, rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(median(watched).sum(), watched)
+    assert gradient.sum() == 3
