@@ -27,7 +27,7 @@ def image(level: float = 1.0, shape: tuple[int, int] = (63, 63), dtype: str = "f
 def fits_bytes(pixels: np.ndarray, compress: bool = True) -> bytes:
     out = io.BytesIO()
     fits.PrimaryHDU(pixels).writeto(out)
-    return gzip.compress(out.getvalue(), 1) if compress else out.getvalue()
+    return gzip.compress(out.getvalue(), 1, mtime=0) if compress else out.getvalue()
 
 
 def triplet(

@@ -41,7 +41,7 @@ def run(
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | environment
     if forked:
         done = _forked(words, kept)
-    else:  # such as one that has a pool of processes itself
+    else:  # such as one that has a pool of processes, or is told what libraries read once
         done = subprocess.run(words, capture_output=True, text=True, env=kept, timeout=300)
     assert done.returncode == expect, done.stdout + done.stderr
     return done

@@ -42,6 +42,8 @@ def test_a_compiled_network_learns_the_same(tmp_path):
 def test_without_a_compiler_it_is_one_line(tmp_path):
     write_set(tmp_path / "set", 60)
     place = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    ended = run("train.py", *words(tmp_path, "trainer.compile=default"), expect=2, **place)
+    ended = run(
+        "train.py", *words(tmp_path, "trainer.compile=default"), expect=2, forked=False, **place
+    )  # PyTorch reads them when it is imported
     assert "trainer.compile=default: torch cannot compile this network here" in ended.stderr
     assert "Traceback" not in ended.stderr
