@@ -42,7 +42,7 @@ class Ensemble(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Logarithms of the mean probabilities (n, n_classes)."""
-        return self.with_embedding(*inputs)[0]
+        return mean_logits([member(*inputs) for member in self.members])
 
     def with_embedding(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The same, and the members' last hidden layers side by side."""

@@ -1,4 +1,4 @@
-"""Layers that compute the same function as PyTorch's, faster on a CPU."""
+"""Layers that compute the same function as PyTorch's, faster on a CPU; means of logits."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ def _as_strided_like(flat: Tensor, x: Tensor) -> Tensor:
 
 def mean_logits(each: Sequence[Tensor]) -> Tensor:
     """Logarithms of the mean probabilities (n, n_classes), of logits of the same stamps."""
-    return torch.stack([logits.log_softmax(1) for logits in each]).logsumexp(0) - math.log(
-        len(each)
-    )
+    together = torch.stack([logits.log_softmax(1) for logits in each])
+    return together.logsumexp(0) - math.log(len(each))
 
 
 def conv_max_pool(convolution: nn.Conv2d, pool: int, x: Tensor) -> Tensor:

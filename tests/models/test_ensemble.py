@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from composing import train_tiny
+from torch import nn
 from toys import toy_stamps, write_set
 
 from rb.errors import UserError
-from rb.models.ensemble import combine
+from rb.models.ensemble import Ensemble, combine
 from rb.models.files import load_file
 
 
@@ -39,6 +41,14 @@ def test_an_ensemble_says_the_mean_of_its_members(checkpoints, tmp_path):
     three = combine([tmp_path / "both.ckpt", checkpoints[0]], tmp_path / "three.ckpt")
     wanted = (both.p_real(stamps) + each[0]) / 2
     np.testing.assert_allclose(three.p_real(stamps), wanted, atol=1e-6)
+
+
+def test_members_need_no_embedding():
+    ensemble = Ensemble((1, 1, 4), [])
+    ensemble.members.extend(nn.Linear(4, 2) for _ in range(2))
+    x = torch.randn(5, 4)
+    wanted = torch.stack([member(x).softmax(1) for member in ensemble.members]).mean(0)
+    torch.testing.assert_close(ensemble(x).exp(), wanted)
 
 
 def test_what_is_fed_differently_or_alone_is_refused(checkpoints, tmp_path):
