@@ -85,19 +85,23 @@ class EngineScorer:
         return self._engine(len(stamps), stamps)(stamps)
 
     def run(self, stamps: np.ndarray | Stamps, embedding: bool = False) -> tuple[np.ndarray, ...]:
-        """`p_real` float32 (N,) and, if asked for, the embedding (N, E) by PyTorch."""
+        """`p_real` float32 (N,); with the embedding (N, E) if asked for, then both by PyTorch."""
         stamps = self.inputs.checked(stamps)
         if not embedding:
             return (self.p_real(stamps),)
         both = with_embedding(self.network)
         if both is None:
             raise UserError(f"{self.provenance.name} has no embedding; leave it out")
-        parts = []
+        check_judges(self._scorer)
+        self.engine = "torch"
+        p_real, parts = [], []
         with torch.inference_mode():
             for start in range(0, max(len(stamps), 1), _BATCH):
                 tensors = self.inputs.tensors(stamps[slice(start, start + _BATCH)])
-                parts.append(both(*(x.to(self._device) for x in tensors))[1].cpu().numpy())
-        return self.p_real(stamps), np.concatenate(parts)
+                logits, hidden = both(*(x.to(self._device) for x in tensors))
+                p_real.append(self._scorer.probability(logits).cpu().numpy())
+                parts.append(hidden.cpu().numpy())
+        return np.concatenate(p_real), np.concatenate(parts)
 
     def score(
         self,
