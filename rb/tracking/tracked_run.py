@@ -131,8 +131,8 @@ class TrackedRun:
         from rb.figures.style import save_figure
 
         with tempfile.TemporaryDirectory() as folder:
-            for file in save_figure(figure, Path(folder) / Path(name).name, ("png",)):
-                self.log_file(file, str(Path(name).parent) if "/" in name else None)
+            (file,) = save_figure(figure, Path(folder) / Path(name).name, ["png"])
+            self.log_file(file, str(Path(name).parent) if "/" in name else None)
 
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """Record which stamp set was used, for MLflow's Dataset column."""
