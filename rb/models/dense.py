@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,7 @@ class DenseNetwork(nn.Module):
         self.offset: Tensor
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("offset", torch.zeros(()))
+        self.register_load_state_dict_pre_hook(_without_comparison)
         self.reach = _FOLD * (1 + sum(dilations)) + 1
         """Pixels on each side that an answer depends on, beside half a PSF."""
 
@@ -109,6 +111,15 @@ class DenseNetwork(nn.Module):
             planes.append(asinh(pair.search - pair.template))
         scalars = [*log_width(psfs).unbind(1), torch.log(noise[1] / noise[0]).clamp(-5, 5)]
         return torch.stack(planes, 1), torch.stack(scalars, 1)
+
+
+def _without_comparison(
+    module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Let weights of a network that compares start one that does not: it is told the rest."""
+    weight = state_dict.get(f"{prefix}first.weight")
+    if isinstance(module, DenseNetwork) and not module.compare and weight is not None:
+        state_dict[f"{prefix}first.weight"] = weight[:, : module.first.in_channels]
 
 
 def fused(network: DenseNetwork) -> DenseNetwork:

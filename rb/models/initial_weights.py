@@ -23,8 +23,8 @@ def complete_model(model: Mapping[str, Any]) -> dict[str, Any]:
     model : mapping
         A `model` configuration. One with a `checkpoint` (`model=keras`) takes its network
         and, where they are not set, its inputs from that file. One whose `init_from` names a
-        published network takes name, network and inputs from there. Others are returned as they
-        are.
+        published network of stamps takes name, network and inputs from there. Others are returned
+        as they are.
 
     Raises
     ------

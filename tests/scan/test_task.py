@@ -7,18 +7,22 @@ import pandas as pd
 import pytest
 import torch
 from command_lines import run_here
-from dense import classifier
+from dense import INPUTS, NETWORK, classifier
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import rb
+from rb.errors import UserError
 from rb.metrics.search import completeness
+from rb.models.build import build_network
+from rb.models.initial_weights import load_weights
 from rb.scan.calibration import fit_line
 from rb.scan.search import heat_map
 from rb.scan.task import events_of, peaks, recall_at_rank, target_map, turn_events
 from rb.sources.frames import open_stamps
 from rb.stamps.augment import turn_each
+from rb.stamps.inputs import InputSpec
 from rb.stamps.stampset import StampSet
 from rb.survey.pipeline.pair import MeasuredPair
 
@@ -190,6 +194,24 @@ def test_what_a_search_finds_trains_its_second_look(tmp_path, monkeypatch):
     assert np.isfinite(middle).all() and middle[23:28, 23:28].mean() > middle[:5].mean()
     assert rb.load("second", tmp_path / "mlruns").inputs.kind == "nodia"
     assert run_here(monkeypatch, "train.py", *words, "data.search=nowhere.ckpt") == 2
+
+
+def test_a_search_that_compares_nothing_starts_from_one_that_does():
+    network = {**NETWORK, "width": 24, "dilations": [1, 1, 2, 4, 2, 1]}
+    plain = build_network({**network, "compare": False}, InputSpec(**INPUTS))
+    load_weights(plain, "scan")
+    published = rb.load("published:scan").network
+    weights = published.state_dict()
+    assert all(
+        torch.equal(v, weights[k]) for k, v in plain.state_dict().items() if "first" not in k
+    )
+    # It answers as the other one does where the plane of the comparison is 0.
+    with torch.no_grad():
+        published.first.weight[:, plain.first.in_channels :] = 0
+    pair = torch.randn(1, 2, 32, 32), torch.rand(1, 2 * 25**2 + 2)
+    torch.testing.assert_close(plain.eval()(*pair), published(*pair))
+    with pytest.raises(UserError, match=r"published:dia are for another network"):
+        load_weights(plain, "published:dia")
 
 
 @pytest.mark.slow

@@ -40,11 +40,15 @@ def published_file(name: str | os.PathLike[str], in_full: bool = False) -> Path 
 
 
 def published_model(name: str) -> dict[str, Any] | None:
-    """Name, network and inputs of a published network as a `model` configuration has them."""
+    """Name, network and inputs of a published network as a `model` configuration has them.
+
+    None for those that search images: `model=scan` says all of that, and its `compare=false` can
+    start from the weights of one that compares.
+    """
     import torch
 
     file = published_file(name)
-    if file is None:
+    if file is None or file.stem in SEARCHES:
         return None
     package = torch.load(file, map_location="cpu", weights_only=True)["rb"]
     return {"name": file.stem, "network": package["network"], "inputs": package["inputs"]}
