@@ -89,7 +89,7 @@ def search_frame(
         sources = measure(pair, x, y, gain)
         clock.lap(f"photometry of {name}")
         odds = logits[y, x]
-        found.append(_rows(name, sources, odds))
+        found.append(find_rows(name, sources, odds))
         # The highest come first; `rb scan` has no others judged.
         worth = Photometry(*(v[odds >= LEAST_LOGIT] for v in vars(sources).values()))
         for other, scorer in stamps.items():
@@ -97,14 +97,16 @@ def search_frame(
                 clock.lap("")
                 second = logit(judge(scorer, pair, worth.x, worth.y))
                 clock.lap(f"{other} on the finds of {name}")
-                found.append(_rows(f"{name} + {other}", worth, both(odds[: len(second)], second)))
+                found.append(
+                    find_rows(f"{name} + {other}", worth, both(odds[: len(second)], second))
+                )
     scores = score_map(pair, gain)
     x, y = find_peaks(scores, pair.masked, _LEAST_SCORE, edge)
     clock.lap(PROPER)
     x, y = x[:_MOST], y[:_MOST]
     none = np.full(len(x), np.nan)
     found.append(
-        _rows(PROPER, Photometry(x.astype(float), y.astype(float), none, none), scores[y, x])
+        find_rows(PROPER, Photometry(x.astype(float), y.astype(float), none, none), scores[y, x])
     )
     frame = simulate_frame(dataclasses.replace(settings, planes=("psf",)), number)
     steps = ("psf_matching", "subtraction", "detection")
@@ -120,7 +122,7 @@ def search_frame(
         clock.lap(name)
     imaged = Photometry(*(np.asarray(rows[name], float) for name in ("x", "y", "flux", "flux_err")))
     for name, score in by_name.items():
-        found.append(_rows(name, imaged, score))
+        found.append(find_rows(name, imaged, score))
     table = pd.concat(found, ignore_index=True)
     table["event"] = matched(table["x"].to_numpy(), table["y"].to_numpy(), events)
     conditions = {
@@ -145,7 +147,8 @@ def _star_separation(scene: Scene, events: pd.DataFrame) -> np.ndarray:
     return np.asarray(np.hypot(across, along).min(axis=1, initial=np.inf))
 
 
-def _rows(name: str, found: Photometry, score: np.ndarray) -> pd.DataFrame:
+def find_rows(name: str, found: Photometry, score: np.ndarray) -> pd.DataFrame:
+    """Finds of one search of a frame: `search`, `x`, `y`, `score`, `flux`, `flux_err`."""
     import pandas as pd
 
     columns = {"x": found.x, "y": found.y, "score": score}
