@@ -94,7 +94,7 @@ class DenseNetwork(nn.Module):
         folded = F.pixel_unshuffle(planes, _FOLD).contiguous(memory_format=torch.channels_last)
         out = self.first(folded) + self.conditions(scalars)[:, :, None, None]
         for block, norm in zip(self.blocks, self.norms, strict=True):
-            out = out + F.relu(norm(block(F.relu(out))))
+            out += F.relu(norm(block(F.relu(out))), inplace=True)
         logits = F.pixel_shuffle(self.last(F.relu(out)), _FOLD)[:, 0]
         return logits if self.training else self.slope * logits + self.offset
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rb.models.dense import fused
-from rb.scan.task import MARGIN, peaks
+from rb.scan.task import MARGIN, PEAK_REACH
 from rb.survey.pipeline.pair import MeasuredPair
 
 _PSF_REACH = 14  # px, half a PSF and a bit
@@ -79,7 +79,10 @@ def find_peaks(
     Peaks on masked pixels, and nearer than `edge` px to the border, are left out, as difference
     imaging leaves them out.
     """
-    high = peaks(torch.from_numpy(logits)[None])[0].numpy() & (logits >= least) & ~masked
+    from scipy.ndimage import maximum_filter
+
+    highest = maximum_filter(logits, 2 * PEAK_REACH + 1, mode="constant", cval=-np.inf)
+    high = (logits == highest) & (logits >= least) & ~masked
     inside = np.zeros_like(high)
     inside[edge : high.shape[0] - edge, edge : high.shape[1] - edge] = True
     high &= inside

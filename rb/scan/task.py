@@ -26,6 +26,9 @@ MARGIN = 14
 """px at the edge of a tile or an image, where half the surroundings are unknown: nothing is
 learned there, and nothing looked for."""
 
+PEAK_REACH = 2
+"""px within which a peak is the highest."""
+
 _IGNORED_SNR = 1.0
 _SPREAD_PX = 1.0  # sigma of what surrounds a transient in the map to be learned
 _FREE_PX = 3.0  # round what counts neither way
@@ -150,9 +153,10 @@ def target_map(events: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return target * (weight > 0), weight
 
 
-def peaks(logits: Tensor, reach: int = 2) -> Tensor:
-    """Whether each pixel of a map (n, S, S') is the highest within `reach` px."""
-    highest = F.max_pool2d(logits[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
+def peaks(logits: Tensor) -> Tensor:
+    """Whether each pixel of a map (n, S, S') is the highest within `PEAK_REACH` px."""
+    size = 2 * PEAK_REACH + 1
+    highest = F.max_pool2d(logits[:, None], size, stride=1, padding=PEAK_REACH)[:, 0]
     return logits == highest
 
 
