@@ -22,19 +22,25 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
+from scipy.ndimage import rotate
 
 from rb.config import project_root
 from rb.models.pretrained import published_file
-from rb.scan.benchmark import IMAGING, PROPER
+from rb.scan.benchmark import IMAGING, PROPER, search_frame
 from rb.scan.judge import SHARE, both
 from rb.scan.tables import SearchTables
 from rb.studies.scan import models_of, search_frames, survey_of
+from rb.survey.camera.observation import Observation
 from rb.tracking import Tracking, git_commit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +72,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="with mlruns/ and .cache/")
     parser.add_argument("--frames", type=int, help="(200)")
     parser.add_argument("--off-frames", type=int, default=OFF_FRAMES)
-    parser.add_argument("--part", choices=("on", "off", "both", "share"), default="both")
+    parser.add_argument("--part", choices=("on", "off", "both", "spoiled", "share"), default="both")
     parser.add_argument(
         "--publish", metavar="NAME", help="make the first run this network of the package"
     )
@@ -80,6 +86,8 @@ def main() -> None:
     models = models_of(told.runs, Tracking(None, told.root / "mlruns", "rb"))
     if told.part == "share":
         shares(told, study, models)
+    if told.part == "spoiled":
+        spoiled(told, study, models)
     if told.part in ("on", "both"):
         on_the_sheet(told, study, models)
     if told.part in ("off", "both"):
@@ -121,6 +129,61 @@ def on_the_sheet(told: argparse.Namespace, study: dict[str, Any], models: Any) -
         write(f"scan_{name}", table.reset_index(names="search"), about)
     write("scan_photometry", tables.photometry([*dense, IMAGING]), about)
     write("scan_cost", tables.cost(), about)
+
+
+def spoiled(told: argparse.Namespace, study: dict[str, Any], models: Any) -> None:
+    """Pairs that nobody prepared: turned against each other, and with holes."""
+    dense, stamps, _ = models
+    judges = {name: scorer for name, scorer in stamps.items() if scorer.inputs.kind == "nodia"}
+    survey = survey_of({}, study | {"seed": OFF_SEED})
+    rows = []
+    torch.set_num_threads(1)
+    for case, spoil in SPOILED.items():
+        parts = [
+            search_frame(survey, dense, judges, number, spoil) for number in range(told.off_frames)
+        ]
+        tables = SearchTables(parts, study, survey)
+        points = tables.at_threshold(dict.fromkeys(searches(tables, dense), 0.5))
+        for name in points.index:
+            row = {"case": case, "search": name, "events": len(tables.told)}
+            row["completeness at 1 a frame"] = float(tables.scores(name, (1.0,))[0, 0])
+            rows.append(row | points.loc[name].drop("p_real").to_dict())
+        print(pd.DataFrame(rows).tail(len(points)).to_string(index=False), flush=True)
+    about = f"{told.off_frames} frames of seed {OFF_SEED}; events: true SNR >= 5 on unmasked pixels"
+    write("scan_spoiled", pd.DataFrame(rows).round(3), about)
+
+
+def turned(degrees: float) -> Callable[[Observation], Observation]:
+    """The template turned about its middle, through cubic splines; its corners stay empty."""
+
+    def spoil(observation: Observation) -> Observation:
+        template = observation.template
+        turn = partial(rotate, angle=degrees, reshape=False, cval=np.nan)
+        image = turn(template.image, order=3)
+        masked = turn(template.masked.astype(np.float32), order=1)
+        empty = ~np.isfinite(image) | ~(masked < 0.01)
+        return replace(observation, template=replace(template, image=image, masked=empty))
+
+    return spoil
+
+
+def holes(observation: Observation) -> Observation:
+    """A tenth of the template is missing, in blocks of 32 px."""
+    template = observation.template
+    rng = np.random.default_rng(observation.number)
+    height, width = template.image.shape
+    lacking = np.kron(rng.random((height // 32, width // 32)) < 0.1, np.ones((32, 32), bool))
+    image = np.where(lacking, np.nan, template.image).astype(np.float32)
+    masked = template.masked | lacking
+    return replace(observation, template=replace(template, image=image, masked=masked))
+
+
+SPOILED: dict[str, Callable[[Observation], Observation]] = {
+    "as it is": lambda observation: observation,
+    "template turned by 0.1 degrees": turned(0.1),
+    "template turned by 0.3 degrees": turned(0.3),
+    "a tenth of the template missing": holes,
+}
 
 
 def searches(tables: SearchTables, dense: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from rb.scan.search import find_peaks, heat_map
 from rb.stamps.batch import Stamps
 from rb.stamps.layout import SIDE_COLUMNS
 from rb.stamps.resumable import Part
-from rb.survey.camera.observation import observe
+from rb.survey.camera.observation import Observation, observe
 from rb.survey.frame import Stopwatch, simulate_frame
 from rb.survey.pipeline.pair import measure_pair
 from rb.survey.settings import SurveySettings
@@ -45,6 +45,7 @@ def search_frame(
     dense: Mapping[str, Any],
     stamps: Mapping[str, Any],
     number: int,
+    spoil: Callable[[Observation], Observation] | None = None,
 ) -> Part:
     """Search one frame.
 
@@ -58,6 +59,8 @@ def search_frame(
         What judges DIA's candidates.
     number : int
         Frame number.
+    spoil : callable, optional
+        Done to the images before; difference imaging, which makes its own, is left out then.
 
     Returns
     -------
@@ -69,6 +72,8 @@ def search_frame(
     import pandas as pd
 
     observation = observe(settings, number)
+    if spoil:
+        observation = spoil(observation)
     clock = Stopwatch()  # what is booked without a name is not counted
     gain = 1.0 / max(observation.search.conditions.shot_noise, 1e-9)
     pair = measure_pair(
@@ -108,21 +113,9 @@ def search_frame(
     found.append(
         find_rows(PROPER, Photometry(x.astype(float), y.astype(float), none, none), scores[y, x])
     )
-    frame = simulate_frame(dataclasses.replace(settings, planes=("psf",)), number)
-    steps = ("psf_matching", "subtraction", "detection")
-    clock.seconds[IMAGING] = sum(frame.summary[f"cpu_{step}_s"] for step in steps)
-    rows = frame.catalogue
     clock.lap("")
-    by_name = {IMAGING: rows["snr"]}
-    side = {name: rows[name] for name in SIDE_COLUMNS}
-    candidates = Stamps(frame.stamps.images, None, frame.stamps.psf, side)
-    for name, scorer in stamps.items():
-        p = scorer.p_real(candidates).astype(np.float64) if len(candidates) else np.zeros(0)
-        by_name[name] = logit(p)
-        clock.lap(name)
-    imaged = Photometry(*(np.asarray(rows[name], float) for name in ("x", "y", "flux", "flux_err")))
-    for name, score in by_name.items():
-        found.append(find_rows(name, imaged, score))
+    if not spoil:
+        found += _by_imaging(settings, stamps, number, clock)
     table = pd.concat(found, ignore_index=True)
     table["event"] = matched(table["x"].to_numpy(), table["y"].to_numpy(), events)
     conditions = {
@@ -137,6 +130,26 @@ def search_frame(
         "conditions": conditions,
     }
     return Part({"number": np.array([number])}, table, note)
+
+
+def _by_imaging(
+    settings: SurveySettings, stamps: Mapping[str, Any], number: int, clock: Stopwatch
+) -> list[pd.DataFrame]:
+    """What difference imaging finds, ranked by SNR and by each network of stamps."""
+    frame = simulate_frame(dataclasses.replace(settings, planes=("psf",)), number)
+    steps = ("psf_matching", "subtraction", "detection")
+    clock.seconds[IMAGING] = sum(frame.summary[f"cpu_{step}_s"] for step in steps)
+    rows = frame.catalogue
+    clock.lap("")
+    by_name = {IMAGING: rows["snr"]}
+    side = {name: rows[name] for name in SIDE_COLUMNS}
+    candidates = Stamps(frame.stamps.images, None, frame.stamps.psf, side)
+    for name, scorer in stamps.items():
+        p = scorer.p_real(candidates).astype(np.float64) if len(candidates) else np.zeros(0)
+        by_name[name] = logit(p)
+        clock.lap(name)
+    imaged = Photometry(*(np.asarray(rows[name], float) for name in ("x", "y", "flux", "flux_err")))
+    return [find_rows(name, imaged, score) for name, score in by_name.items()]
 
 
 def _star_separation(scene: Scene, events: pd.DataFrame) -> np.ndarray:
