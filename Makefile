@@ -43,7 +43,7 @@ ui: $(READY)
 	$(BIN)/rb ui --port $(or $(PORT),5000)
 
 test: $(READY)
-	$(RUN) -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --durations 15
+	$(RUN) -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 15
 
 test-fast: $(READY)
 	$(RUN) -m pytest -m "not slow"

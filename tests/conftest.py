@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 # Tests side by side: two threads each would wait for one another. Read when torch is imported.
@@ -44,6 +45,12 @@ def _empty_database_once() -> None:
 
 
 _empty_database_once()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files with slow tests begin: whoever gets the last file keeps nobody waiting for long."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)
