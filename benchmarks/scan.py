@@ -251,7 +251,7 @@ def _words(given: list[str]) -> list[str]:
 def write(name: str, table: pd.DataFrame, about: str) -> None:
     """Keep a table with what made it."""
     print(table.to_string(index=False), "\n", flush=True)
-    command = " ".join(["python benchmarks/scan.py", *_words(sys.argv[1:])])
+    command = " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *_words(sys.argv[1:])])
     head = f"# {command}, at commit {(git_commit() or 'unknown')[:10]}\n# {about}\n"
     path = ROOT / "benchmarks" / "results" / f"{name}.csv"
     path.write_text(head + table.to_csv(index=False), encoding="utf-8")

@@ -19,7 +19,7 @@ from rb.scan.search import find_peaks, heat_map
 if TYPE_CHECKING:
     import pandas as pd
 
-TAGS = {"masked": "pixels within 5 px are unknown or saturated"}
+TAGS = {"masked": "saturated pixels, or the surroundings of unknown ones, lie within 5 px"}
 """What the tags of a find mean."""
 
 UNITS = {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "host_sep_arcsec": "arcsec"}

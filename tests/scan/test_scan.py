@@ -194,7 +194,8 @@ def test_missing_and_saturated_pixels_hold_no_finds(place, tmp_path):
     finds = pd.read_csv(tmp_path / "finds.csv")
     assert len(finds) and np.isfinite(finds.flux).all()
     column, row = finds.x.round(), finds.y.round()
-    assert not (column.between(101, 198) & row.between(101, 198)).any()
+    # Nor do their surroundings, where a source is cut; photometry moves a find by up to 2 px.
+    assert not (column.between(97, 202) & row.between(97, 202)).any()
 
 
 @pytest.mark.parametrize("which", ["search", "template"])

@@ -22,6 +22,7 @@ _MOST = 400
 _APERTURE = 6.0  # px
 _WINDOW = 2.0  # px, sigma of the window of positions
 _FAR, _OFF = 2.0, 0.1  # px: larger offsets are not of one source; smaller ones are left as they are
+_CUT = 5  # px round unknown pixels: a source that is cut looks different in each image
 _LEAST, _TELLING = 8, 100  # sources that tell an affine map
 _RAYLEIGH = 1.1774  # median distance of two coordinates that scatter by 1
 _ROUNDS, _CLIP = 4, 4.0  # fits, and medians of what is left that may lie off
@@ -39,7 +40,7 @@ class MeasuredPair:
     search, template : ndarray of shape (height, width)
         float32, without their sky, in units of the search image; unknown pixels are 0.
     masked : ndarray of bool, shape (height, width)
-        Pixels that are unknown or saturated in either.
+        Pixels that are unknown or saturated in either, and those near unknown ones.
     psf : ndarray of shape (2, PSF_SIZE, PSF_SIZE)
         Of search and template, each of sum 1; NaN where no star told.
     noise : tuple of float
@@ -127,6 +128,8 @@ def measure_pair(
     ratio = _flux_ratio(clean, known, masked, sources, where)
     for image in clean:
         image[unknown] = 0.0
+    if unknown.any():
+        masked |= _near(unknown)
     return MeasuredPair(
         clean[0],
         clean[1] * np.float32(ratio),
@@ -211,6 +214,13 @@ def _moved_map(plane: NDArray[np.bool_], move: NDArray[np.float64]) -> NDArray[n
     near = np.zeros_like(plane)
     near[y[inside], x[inside]] = True
     return np.asarray(binary_dilation(near, np.ones((3, 3))))
+
+
+def _near(unknown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels whose source would be cut by pixels that are unknown."""
+    from scipy.ndimage import maximum_filter
+
+    return np.asarray(maximum_filter(unknown, 2 * _CUT + 1))
 
 
 def _outside(shape: tuple[int, ...], move: NDArray[np.float64]) -> NDArray[np.bool_]:
