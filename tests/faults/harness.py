@@ -129,13 +129,15 @@ def start(words: list[str], folder: Path, fault: Fault | None = None) -> int:
     """Fork a process that runs a command; its number."""
     sys.stdout.flush()
     sys.stderr.flush()
+    # Here, so that it is there however early the process is killed.
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     pid = os.fork()
     if pid:
+        os.close(log)
         return pid
     code = 1
     try:
         os.setsid()
-        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.chdir(ROOT)
