@@ -77,8 +77,10 @@ def test_only_these_have_names():
     )
 
 
-def test_the_search_finds_supernovae_in_frames_and_judges_no_stamps():
-    model = rb.load("published:scan")
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_search_finds_supernovae_in_frames_and_judges_no_stamps(name):
+    model = rb.load(f"published:{name}")
+    assert model.network.compare == (name == "scan")
     settings = settings_from_config({"seed": 77})
     found = told = false = 0
     for number in range(5):

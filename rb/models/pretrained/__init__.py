@@ -13,8 +13,8 @@ from typing import Any
 PUBLISHED = ("dia", "nodia", "nodia_stamps", "dia_30px", "nodia_30px")
 """Names of the networks in this folder that judge stamps."""
 
-SEARCHES = ("scan",)
-"""Names of those that search whole images."""
+SEARCHES = ("scan", "scan_plain")
+"""Names of those that search whole images; the second subtracts nothing anywhere."""
 
 SECOND_LOOKS = ("scan_judge",)
 """Names of those that judge stamps of what a search found."""
