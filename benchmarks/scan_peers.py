@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import yaml
 from scan import ROOT, write
@@ -38,10 +37,9 @@ from rb.config import project_root
 from rb.io.progress import bar
 from rb.models.files import load_file
 from rb.models.pretrained import published_file
-from rb.scan.benchmark import find_rows
-from rb.scan.finds import matched
+from rb.scan.benchmark import filter_rows, find_rows, frame_part
 from rb.scan.judge import judge, logit
-from rb.scan.photometry import Photometry, measure, score_map
+from rb.scan.photometry import Photometry, measure
 from rb.scan.search import find_peaks
 from rb.scan.tables import SearchTables
 from rb.stamps.batch import Stamps
@@ -61,7 +59,6 @@ from rb.survey.tiles import true_events
 _SFFT = "sfft"
 _TRUE = "matched filter, true PSFs"
 _SOURCES = "sources"
-_LEAST, _MOST = 3.0, 150  # SNR of a peak of the filter; peaks a frame that are kept
 _LEAST_SOURCE = 4.0  # SNR of a peak of the search image
 _WIDTH = 2.3548  # FWHM over sigma
 
@@ -130,13 +127,9 @@ def search_frame(settings: SurveySettings, scorers: dict[str, Any], number: int)
 
     true = replace(pair, psf=np.stack([drawn_psf(one, mask.shape) for one in (search, template)]))
     clock.lap("")
-    scores = score_map(true, gain)
-    x, y = (v[:_MOST] for v in find_peaks(scores, pair.masked, _LEAST, edge))
+    found.append(filter_rows(_TRUE, true, gain, edge))
     clock.lap(_TRUE)
-    none = np.full(len(x), np.nan)
-    found.append(find_rows(_TRUE, Photometry(x * 1.0, y * 1.0, none, none), scores[y, x]))
 
-    clock.lap("")
     x, y = find_peaks(source_map(pair, fwhm), pair.masked, _LEAST_SOURCE, edge)
     sources = measure(pair, x, y, gain)
     clock.lap(_SOURCES)
@@ -146,18 +139,8 @@ def search_frame(settings: SurveySettings, scorers: dict[str, Any], number: int)
             found.append(find_rows(f"{_SOURCES} + {other}", sources, logit(p)))
             clock.lap(f"{_SOURCES} + {other}")
 
-    table = pd.concat(found, ignore_index=True)
-    events = true_events(observation, pair)
-    table["event"] = matched(table["x"].to_numpy(), table["y"].to_numpy(), events)
-    conditions = {
-        "fwhm_search": fwhm,
-        "fwhm_template": template.conditions.psf.fwhm,
-        "noise_search": pair.noise[0],
-        "noise_template": pair.noise[1],
-    }
-    cpu = {k: v for k, v in clock.seconds.items() if k}
-    note = {"events": events.to_dict("list"), "cpu": cpu, "conditions": conditions}
-    return Part({"number": np.array([number])}, table, note)
+    clock.lap("")
+    return frame_part(observation, pair, found, true_events(observation, pair), clock)
 
 
 def drawn_psf(exposure: Exposure, shape: tuple[int, ...]) -> np.ndarray:

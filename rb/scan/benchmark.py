@@ -17,7 +17,7 @@ from rb.stamps.layout import SIDE_COLUMNS
 from rb.stamps.resumable import Part
 from rb.survey.camera.observation import Observation, observe
 from rb.survey.frame import Stopwatch, simulate_frame
-from rb.survey.pipeline.pair import measure_pair
+from rb.survey.pipeline.pair import MeasuredPair, measure_pair
 from rb.survey.settings import SurveySettings
 from rb.survey.tiles import true_events
 
@@ -69,8 +69,6 @@ def search_frame(
         `flux_err`, and `event`, the row of the matched event or -1. The note has `events`, the
         columns of `true_events`, and CPU seconds by step in `cpu`.
     """
-    import pandas as pd
-
     observation = observe(settings, number)
     if spoil:
         observation = spoil(observation)
@@ -105,17 +103,23 @@ def search_frame(
                 found.append(
                     find_rows(f"{name} + {other}", worth, both(odds[: len(second)], second))
                 )
-    scores = score_map(pair, gain)
-    x, y = find_peaks(scores, pair.masked, _LEAST_SCORE, edge)
+    found.append(filter_rows(PROPER, pair, gain, edge))
     clock.lap(PROPER)
-    x, y = x[:_MOST], y[:_MOST]
-    none = np.full(len(x), np.nan)
-    found.append(
-        find_rows(PROPER, Photometry(x.astype(float), y.astype(float), none, none), scores[y, x])
-    )
-    clock.lap("")
     if not spoil:
         found += _by_imaging(settings, stamps, number, clock)
+    return frame_part(observation, pair, found, events, clock)
+
+
+def frame_part(
+    observation: Observation,
+    pair: MeasuredPair,
+    found: list[pd.DataFrame],
+    events: pd.DataFrame,
+    clock: Stopwatch,
+) -> Part:
+    """What was found in a frame, with the truth behind it, see `search_frame`."""
+    import pandas as pd
+
     table = pd.concat(found, ignore_index=True)
     table["event"] = matched(table["x"].to_numpy(), table["y"].to_numpy(), events)
     conditions = {
@@ -129,7 +133,16 @@ def search_frame(
         "cpu": {k: v for k, v in clock.seconds.items() if k},
         "conditions": conditions,
     }
-    return Part({"number": np.array([number])}, table, note)
+    return Part({"number": np.array([observation.number])}, table, note)
+
+
+def filter_rows(name: str, pair: MeasuredPair, gain: float, edge: int) -> pd.DataFrame:
+    """Peaks of the filters of `rb.scan.photometry`, as `find_rows` has them."""
+    scores = score_map(pair, gain)
+    x, y = (v[:_MOST] for v in find_peaks(scores, pair.masked, _LEAST_SCORE, edge))
+    none = np.full(len(x), np.nan)
+    places = Photometry(x.astype(float), y.astype(float), none, none)
+    return find_rows(name, places, scores[y, x])
 
 
 def _by_imaging(
