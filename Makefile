@@ -54,7 +54,7 @@ lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) .ci/lowest.py $(KEEP) > .venv-lowest/pins.txt
 	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/pins.txt -e '.[dev]'
-	.venv-lowest/bin/python -m pytest -m "not slow"
+	.venv-lowest/bin/python -m pytest -m "not slow" -n $(JOBS) --maxprocesses 8 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -83,6 +83,8 @@ def wilson(
     low, high = proportion_confint(
         np.where(empty, 0, successes), np.where(empty, 1, total), 1 - confidence, method="wilson"
     )
+    # Rounding may leave a limit of 1 a hair above it.
+    low, high = np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
     return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
 
 

@@ -148,7 +148,7 @@ def _graph(scorer: NetworkScorer) -> Any:
         ) from None
     _, some = next(trial_stamps(scorer.inputs))
     sample = {name: torch.from_numpy(v) for name, v in fed(scorer.inputs, some[slice(2)]).items()}
-    n = torch.export.Dim("n", min=1)
+    n = torch.export.Dim("n", min=1, max=2**31 - 1)  # PyTorch 2.7 wants an end
     graph = ScoringGraph(scorer).eval()
     names = ["p_real", *(["embedding"] if with_embedding(scorer.network) else [])]
     logger = logging.getLogger("torch.onnx")

@@ -103,6 +103,12 @@ def _fault(error: BaseException) -> str | None:
             f"written by another version of MLflow (tables {schema[1]}, this one has {schema[2]}); "
             "use that version, or if it was the older one: mlflow db upgrade ADDRESS"
         )
+    newer = re.search(r"locate revision identified by '(\w+)'", text)  # said by older ones
+    if newer:
+        return (
+            f"written by another version of MLflow (tables {newer[1]}, which this one does not "
+            "know); use that version"
+        )
     failed = re.search(r"failed with error code (5\d\d)", text)
     return f"the server says {failed[1]}" if failed else None
 
@@ -112,6 +118,8 @@ def quieten() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow  # noqa: F401 (sets the levels of these loggers when it is imported)
+
     for name in ("mlflow.store.db.utils", "mlflow.tracking", "alembic", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message=".*An input example was not provided.*")

@@ -96,7 +96,7 @@ def test_features_of_stamps_are_computed_once(tmp_path, stamp_set, monkeypatch):
 
 
 def test_parquet_is_read_as_csv_is(tmp_path):
-    frame = table_frame()
+    frame = table_frame().round(6)  # pandas 2 reads more digits than these not to the bit
     frame.loc[2, "MAG_REF"] = np.nan
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_parquet(tmp_path / "t.parquet", index=False)
