@@ -14,43 +14,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import shortcuts
 from hydra.core.global_hydra import GlobalHydra
 from toys import REPOSITORY, write_set
 
 from rb import hydra_job as commands
 from rb.stamps import StampSet
-from rb.tracking import database
 
-
-def _empty_database_once() -> None:
-    """Have a process of the tests make MLflow's tables once, which takes seconds, and copy them.
-
-    Tests of the tracking itself make them each time.
-    """
-    prepare = database.prepare
-    empty: list[bytes] = []
-
-    def copied(folder: Path) -> None:
-        file = database.database_file(folder)
-        itself = "tests/tracking/" in os.environ.get("PYTEST_CURRENT_TEST", "")
-        if itself or (file.exists() and file.stat().st_size):
-            prepare(folder)
-        elif empty:
-            file.write_bytes(empty[0])
-        else:
-            prepare(folder)
-            empty.append(file.read_bytes())
-
-    database.prepare = copied
-
-
-_empty_database_once()
+_WHOLE_DATABASES, _WHOLE_FIGURES = {"tracking"}, {"figures", "studies"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let files with slow tests begin: whoever gets the last file keeps nobody waiting for long."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def taken_shortcuts(request: pytest.FixtureRequest) -> None:
+    """See `shortcuts`; not in the folders where what they shorten is tested."""
+    folder = request.path.parent.name
+    shortcuts.take(folder not in _WHOLE_DATABASES, folder not in _WHOLE_FIGURES)
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import command_lines
 import pytest
-from toys import REPOSITORY, TINY, write_set
+from toys import TINY, write_set
 
 from rb.cli import main
 from rb.tracking import Tracking
@@ -31,20 +32,9 @@ def runs(tmp_path) -> Path:
     if given:
         return Path(given)
     write_set(tmp_path / "set", 120)
-    for arguments in (
-        [
-            "train.py",
-            "-m",
-            "model=dia,nodia",
-            *TINY,
-            "data=stamps",
-            f"data.path={tmp_path / 'set'}",
-        ],
-        ["evaluate.py", "timing=false"],
-    ):
-        subprocess.run(
-            [sys.executable, *arguments, f"paths.root={tmp_path}"], cwd=REPOSITORY, check=True
-        )
+    data = ["data=stamps", f"data.path={tmp_path / 'set'}"]
+    command_lines.run("train.py", "-m", "model=dia,nodia", *TINY, *data, f"paths.root={tmp_path}")
+    command_lines.run("evaluate.py", "timing=false", f"paths.root={tmp_path}")
     return tmp_path / "mlruns"
 
 

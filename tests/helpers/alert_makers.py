@@ -13,6 +13,9 @@ import fastavro
 import numpy as np
 from astropy.io import fits
 
+from rb.sources.alerts.source import open_stamps
+from rb.stamps import StampSet
+
 SYNC = bytes(range(16))
 LEVELS = {"diff": 1.0, "srch": 2.0, "tmpl": 3.0}
 
@@ -329,3 +332,16 @@ def damage(data: bytes, rng: np.random.Generator) -> bytes:
             case _:
                 del raw[at:]
     return bytes(raw)
+
+
+def read(root: Path, **settings: Any) -> StampSet:
+    config = {"root": str(root), "cache": str(root.parent / "cache"), **settings}
+    return open_stamps(config, progress=False)
+
+
+def reasons(stamps: StampSet) -> dict[str, int]:
+    return stamps.table("skipped")["reason"].value_counts().to_dict()
+
+
+def without(*channels: str) -> dict[str, bytes]:
+    return {c: data for c, data in triplet().items() if c not in channels}

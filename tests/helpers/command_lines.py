@@ -19,10 +19,7 @@ from rb import hydra_job as commands
 
 _OURS = ("MLFLOW", "RB_")
 _FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload(
-    ["hydra", "lightning", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store",
-     "matplotlib.figure", "pandas", "scipy.stats"]
-)  # fmt: skip
+_FORKING.set_forkserver_preload(["forked"])
 
 
 def command(script: str, *arguments: str) -> list[str]:

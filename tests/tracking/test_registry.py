@@ -13,7 +13,8 @@ import urllib.request
 
 import numpy as np
 import pytest
-from toys import REPOSITORY, TINY, toy_stamps, write_set
+from command_lines import run
+from toys import TINY, toy_stamps, write_set
 
 import rb
 from rb.cli import main
@@ -26,10 +27,8 @@ def trained(tmp_path_factory):
     """Folder with a tiny run called `first`."""
     folder = tmp_path_factory.mktemp("registry")
     write_set(folder / "set", 120)
-    words = ["train.py", "model=nodia", *TINY, "data=stamps", f"data.path={folder / 'set'}"]
-    subprocess.run(
-        [sys.executable, *words, f"paths.root={folder}", "name=first"], cwd=REPOSITORY, check=True
-    )
+    data = ["data=stamps", f"data.path={folder / 'set'}", f"paths.root={folder}"]
+    run("train.py", "model=nodia", *TINY, *data, "name=first")
     return folder
 
 

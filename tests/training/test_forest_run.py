@@ -119,7 +119,7 @@ def test_forest_and_network_are_compared_on_the_same_candidates(project, forest,
     assert "Features: autoscan" in page
     assert "Operating points on these candidates" in page
     assert "3-fold cross-validation outside the test set" in page
-    assert (tmp_path / "report/figures/importance_autoscan.pdf").is_file()
+    assert (tmp_path / "report/figures/importance_autoscan.png").is_file()
     test = project.tracking.client.get_run(forest).data.metrics
     assert test["test/accuracy"] == pytest.approx(table.loc["autoscan", "accuracy"])
 

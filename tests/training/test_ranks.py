@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import command_lines
 import psutil
 import pytest
 import torch
@@ -20,10 +21,8 @@ pytestmark = pytest.mark.slow
 NO_DROPOUT = "model.network.convolutions=[{filters: 4, kernel: 5, pool: 2}]"
 
 
-def command(root: Path, *more: str, processes: int = 1) -> list[str]:
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+def command(root: Path, *more: str) -> list[str]:
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     return [*start, "train.py", f"paths.root={root}", *more]
 
 
@@ -53,8 +52,8 @@ def trained(root: Path, file: str = "last.ckpt"):
 def test_two_processes_learn_what_one_learns(tmp_path):
     write_set(tmp_path / "set", 160)
     words = settings(tmp_path / "set", "trainer.max_epochs=3", NO_DROPOUT)
-    run(command(tmp_path / "one", *words))
-    said = run(command(tmp_path / "two", *words, processes=2))
+    command_lines.run("train.py", *words, f"paths.root={tmp_path / 'one'}")
+    said = run(command(tmp_path / "two", *words))
     assert said.stdout.count("best val/acc") == 1 and "Warning" not in said.stderr
     (one, weights), (two, others) = trained(tmp_path / "one"), trained(tmp_path / "two")
     for name, value in weights["state_dict"].items():
@@ -67,9 +66,9 @@ def test_two_processes_learn_what_one_learns(tmp_path):
 def test_killed_and_taken_up_it_ends_as_undisturbed(tmp_path):
     write_set(tmp_path / "set", 160)
     words = settings(tmp_path / "set", "trainer.max_epochs=40", "trainer.save_every_s=0")
-    run(command(tmp_path / "whole", *words, processes=2))
+    run(command(tmp_path / "whole", *words))
     first = subprocess.Popen(
-        command(tmp_path / "cut", *words, processes=2), cwd=REPOSITORY,
+        command(tmp_path / "cut", *words), cwd=REPOSITORY,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -83,7 +82,7 @@ def test_killed_and_taken_up_it_ends_as_undisturbed(tmp_path):
     first.wait()
     cut, point = trained(tmp_path / "cut")
     assert point["epoch"] < 39
-    run(command(tmp_path / "cut", f"run={cut.info.run_id}", processes=2))
+    run(command(tmp_path / "cut", f"run={cut.info.run_id}"))
     (_, expected), (again, found) = trained(tmp_path / "whole"), trained(tmp_path / "cut")
     for name, value in expected["state_dict"].items():
         assert torch.equal(found["state_dict"][name], value)
@@ -95,7 +94,7 @@ def test_killed_and_taken_up_it_ends_as_undisturbed(tmp_path):
 
 def test_a_sweep_is_refused(tmp_path):
     words = [
-        *command(tmp_path, processes=2)[:-1],
+        *command(tmp_path)[:-1],
         "-m",
         "model=dia,nodia",
         f"paths.root={tmp_path}",

@@ -194,16 +194,18 @@ def test_a_loss_that_is_no_number_ends_it_and_good_weights_stay(
         assert all(math.isfinite(v.sum()) for v in kept.values())
 
 
-@pytest.mark.parametrize("word", ["12e45678", "20240101", "true", "1_000"])
-def test_words_that_look_like_numbers(project, monkeypatch, capsys, word):
+@pytest.mark.parametrize(
+    ("word", "runs"),
+    [("12e45678", "{}"), ("20240101", "[{}]"), ("true", "{}"), ("1_000", "[{}]")],
+)
+def test_words_that_look_like_numbers(project, monkeypatch, capsys, word, runs):
     tracking = store(project)
     tracking.client.update_run(tracking.find("whole").info.run_id, name=word)
     assert run_here(monkeypatch, "train.py", f"run={word}", f"paths.root={project}") == 0
     assert "is finished" in capsys.readouterr().out
     place = [f"paths.root={project}", "timing=false", "examples=0"]
-    for runs in (word, f"[{word}]"):
-        report = f"report={project / word}"
-        assert run_here(monkeypatch, "evaluate.py", f"runs={runs}", *place, report) == 0
+    shown = [f"runs={runs.format(word)}", *place, f"report={project / word}"]
+    assert run_here(monkeypatch, "evaluate.py", *shown) == 0
     assert run_here(monkeypatch, "evaluate.py", "runs=3", *place) == 2
 
 

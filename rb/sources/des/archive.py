@@ -29,7 +29,6 @@ from rb.io.tar import GzipReader, TarState, open_reader, walk
 #: Names of the three panels in the archive, in the order of the channels.
 PREFIXES = ("diff", "srch", "temp")
 SUFFIXES = (".fits", ".fits.gz")
-TREE = ""  # path of the pseudo-shard of files that lie in no tar
 
 _STAMP = re.compile(r"(diff|srch|temp)([1-9][0-9]{0,17})\.fits(\.gz)?")
 _STAMP_IN_TAR = re.compile(rb"(?:(.*)/)?(diff|srch|temp)([1-9][0-9]{0,17})\.fits(\.gz)?", re.DOTALL)
