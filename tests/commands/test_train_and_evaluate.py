@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from command_lines import command, run, run_here
+from command_lines import Started, command, run, run_here
 from toys import REPOSITORY, TINY, write_set
 
 
@@ -285,10 +285,12 @@ def undisturbed(tmp_path_factory) -> Path:
 def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(undisturbed, tmp_path, how):
     root = undisturbed
     before = save_points(root)
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            command("train.py", *of_twelve_epochs(root), f"name={how.name}"), stdout=log, stderr=log
-        )
+    words = [*of_twelve_epochs(root), f"name={how.name}"]
+    if how == signal.SIGINT:  # one of them as users start it
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(command("train.py", *words), stdout=log, stderr=log)
+    else:
+        process = Started("train.py", *words)
     while save_points(root) == before and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(how)
@@ -300,7 +302,8 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(undisturbed, 
     killed = how == signal.SIGKILL
     assert (status, state) == (("RUNNING", "running") if killed else ("KILLED", "interrupted"))
     if not killed:
-        assert "python train.py run=" in (tmp_path / "log").read_text()
+        log = (tmp_path / "log").read_text() if how == signal.SIGINT else "".join(process.said)
+        assert "python train.py run=" in log
     done = run("train.py", f"run={how.name}", f"paths.root={root}")
     assert "taking up run" in done.stdout
     (own,) = save_points(root) - before

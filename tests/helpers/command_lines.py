@@ -26,34 +26,57 @@ def command(script: str, *arguments: str) -> list[str]:
     return [sys.executable, str(REPOSITORY / script), *arguments]
 
 
+class Started:
+    """``python SCRIPT ARGUMENTS`` in a process of its own, with these variables set.
+
+    One that has imported the large libraries forks it, which saves it most of its time.
+    """
+
+    def __init__(self, script: str, *arguments: str, **environment: str) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        told = (command(script, *arguments)[1:], _kept(environment), self._folder.name)
+        self._process = _FORKING.Process(target=_perform, args=told)
+        self._process.start()
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it goes on."""
+        return self._process.exitcode
+
+    def send_signal(self, signum: int) -> None:
+        os.kill(self._process.pid, signum)
+
+    def wait(self, seconds: float = 300) -> int:
+        """Its exit code, once it has ended; it is killed if that takes longer."""
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+        return self._process.exitcode
+
+    @property
+    def said(self) -> tuple[str, str]:
+        """What it wrote to stdout and stderr."""
+        folder = Path(self._folder.name)
+        return (folder / "stdout").read_text(), (folder / "stderr").read_text()
+
+
 def run(
     script: str, *arguments: str, expect: int = 0, forked: bool = True, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """``python SCRIPT ARGUMENTS`` in a process of its own, with these variables set.
-
-    One that has imported the large libraries forks it, which saves it most of its time. What tests
-    kill, and the commands of `rb`, which have to start fast, are started as users do.
-    """
+    """`Started`, to its end. The commands of `rb`, which have to start fast, are not forked."""
     words = command(script, *arguments)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | environment
     if forked:
-        done = _forked(words, kept)
+        process = Started(script, *arguments, **environment)
+        done = subprocess.CompletedProcess(words, process.wait(), *process.said)
     else:  # such as one that has a pool of processes, or is told what libraries read once
+        kept = _kept(environment)
         done = subprocess.run(words, capture_output=True, text=True, env=kept, timeout=300)
     assert done.returncode == expect, done.stdout + done.stderr
     return done
 
 
-def _forked(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        process = _FORKING.Process(target=_perform, args=(words[1:], environment, folder))
-        process.start()
-        process.join(300)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-        said = [(Path(folder) / name).read_text() for name in ("stdout", "stderr")]
-    return subprocess.CompletedProcess(words, process.exitcode, *said)
+def _kept(environment: dict[str, str]) -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | environment
 
 
 def _perform(words: list[str], environment: dict[str, str], folder: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from command_lines import command, run
+from command_lines import Started, run
 from composing import composed
 from toys import write_set
 
@@ -86,10 +85,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path):
     run("train.py", *arguments(tmp_path), "name=whole")
     points = (tmp_path / "mlruns" / "checkpoints").glob
     (whole,) = points("*/last.ckpt")
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            command("train.py", *arguments(tmp_path), "name=cut"), stdout=log, stderr=log
-        )
+    process = Started("train.py", *arguments(tmp_path), "name=cut")
     while len(list(points("*/last.ckpt"))) < 2 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_lines import command, run, run_here
-from toys import REPOSITORY, TINY, write_set
+from command_lines import Started, run, run_here
+from toys import TINY, write_set
 
 from rb.hydra_job import UserError
 from rb.tracking import CONFIG_TAG, Tracking
@@ -312,10 +312,7 @@ def test_a_server_lost_in_the_middle_costs_nothing(server, project, monkeypatch,
 def test_two_that_take_up_the_same_run(trained, tmp_path):
     root = Path(shutil.copytree(trained, tmp_path / "two"))
     words = settings(root, "name=two", "trainer.max_epochs=400", "trainer.save_every_s=1")
-    first = subprocess.Popen(
-        command("train.py", *words), cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    first = Started("train.py", *words)
     before = set((trained / "mlruns" / "checkpoints").iterdir())
     names = {p.name for p in before}
     while not [
@@ -326,7 +323,7 @@ def test_two_that_take_up_the_same_run(trained, tmp_path):
     refused = run("train.py", "run=two", f"paths.root={root}", expect=2)
     assert "still going on" in refused.stderr or "another process" in refused.stderr
     assert "Traceback" not in refused.stderr
-    first.kill()
+    first.send_signal(signal.SIGKILL)
     first.wait(20)
     assert run("train.py", "run=two", f"paths.root={root}").returncode == 0
     history = store(root)
