@@ -57,7 +57,7 @@ def test_the_random_search_draws_from_the_grid_by_seed():
 
 def test_more_draws_than_combinations_are_refused():
     done = run("train.py", "experiment=table10_random", "size=toy", "vary.draws=40", expect=2)
-    assert done.stderr.splitlines()[1:] == ["error: vary.draws is 40; the grid has 32 combinations"]
+    assert done.stderr == "error: vary.draws is 40; the grid has 32 combinations\n"
 
 
 def test_a_row_reaches_the_network_and_the_batches():

@@ -87,6 +87,8 @@ class SweepParent(Callback):
         )
 
     def _open(self, config: DictConfig) -> None:
+        # What is wrong with the list of jobs is said before anything heavy is imported.
+        self._total, key, keys = n_jobs(config), sweep_key(config), swept(config)
         from rb.console import make_console
         from rb.sweeps.board import SweepBoard
         from rb.sweeps.table import rows_of
@@ -98,11 +100,8 @@ class SweepParent(Callback):
         print("starting the sweep …", file=sys.stderr)
         check_places(OmegaConf.to_container(config.paths, resolve=True))  # type: ignore[arg-type]
         self._tracking = open_tracking(config)
-        self._total = n_jobs(config)
-        key = sweep_key(config)
         earlier = self._earlier(key) if config.sweep.reuse else None
         experiment, size = config.get("experiment"), config.get("size")
-        keys = swept(config)
         name = config.name or _name(experiment, size, keys)
         tags = {"overrides": " ".join(overrides), KEY_TAG: key}
         tags |= {EXPERIMENT_TAG: experiment} if experiment else {}
