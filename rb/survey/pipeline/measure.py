@@ -257,5 +257,5 @@ def _shape(psf: NDArray[np.float64]) -> tuple[float, float, float]:
     fit = least_squares(residual, [1.0, np.sqrt(0.7 / top), 3.0, 0.0, 0.0], method="lm")
     _, alpha, beta, e1, e2 = fit.x
     with np.errstate(over="ignore", divide="ignore"):  # a fit to noise may end anywhere
-        width = np.sqrt(np.exp2(1.0 / np.abs(beta)) - 1.0)
-    return 2.0 * abs(alpha) * float(width), e1, e2
+        fwhm = 2.0 * abs(alpha) * np.sqrt(2.0 ** (1.0 / abs(beta)) - 1.0)
+    return float(fwhm), float(e1), float(e2)
