@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # Test files side by side: as many as there are cores, up to eight.
 JOBS ?= auto
+SIDE_BY_SIDE = -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # make PINS=.ci/constraints.txt ...: the versions of an environment that the tests ran in.
 PINS ?=
 BIN := $(VENV)/bin
@@ -43,7 +44,7 @@ ui: $(READY)
 	$(BIN)/rb ui --port $(or $(PORT),5000)
 
 test: $(READY)
-	$(RUN) -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 15
+	$(RUN) -m pytest $(SIDE_BY_SIDE) --durations 15
 
 test-fast: $(READY)
 	$(RUN) -m pytest -m "not slow"
@@ -54,7 +55,7 @@ lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) .ci/lowest.py $(KEEP) > .venv-lowest/pins.txt
 	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/pins.txt -e '.[dev]'
-	.venv-lowest/bin/python -m pytest -m "not slow" -n $(JOBS) --maxprocesses 8 --dist loadfile
+	.venv-lowest/bin/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -13,16 +13,11 @@ from pathlib import Path
 
 import command_lines
 import pytest
+from ports import free_port
 from toys import TINY, write_set
 
 from rb.cli import main
 from rb.tracking import Tracking
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the process that forks commands imports before it does, see `command_lines.run`."""
+"""What the process that forks commands imports before it does, see `command_lines.Started`."""
 
 import hydra  # noqa: F401
 import lightning  # noqa: F401

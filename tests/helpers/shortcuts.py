@@ -31,6 +31,7 @@ def _copied(folder: Path) -> None:
 
 
 def take(databases: bool = True, figures: bool = True) -> None:
-    """Copy new databases, and draw reports without PDF, or do it as users have it again."""
+    """Copy new databases, and draw reports as PNG alone, or do it as users have it again."""
     database.prepare = _copied if databases else _prepare
-    save_figure.__defaults__ = (("png",), 220) if figures else _defaults
+    formats, *rest = _defaults
+    save_figure.__defaults__ = (formats[:1] if figures else formats, *rest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 from alert_makers import write, ztf_file
 from exported import exported
+from ports import free_port
 from toys import toy_stamps
 
 from rb.cli import main
@@ -42,12 +42,10 @@ def stack(folder: Path, n: int) -> Path:
 @contextmanager
 def cluster(workers: int) -> Iterator[tuple[str, list[subprocess.Popen]]]:
     """A scheduler and workers as a cluster has them: processes that know an address only."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    host, port = "127.0.0.1", str(free_port())
+    address = f"tcp://{host}:{port}"
     dask = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    host, port = address.removeprefix("tcp://").split(":")
     started = [
         subprocess.Popen(
             [*dask, "scheduler", "--host", host, "--port", port, "--no-dashboard"], **quiet

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import urllib.request
 import numpy as np
 import pytest
 from command_lines import run
+from ports import free_port
 from toys import TINY, toy_stamps, write_set
 
 import rb
@@ -41,9 +41,7 @@ def test_a_registered_network_answers_over_http(trained, capsys):
     assert main([*words, "--overwrite", "--register", "survey@best"]) == 0
     client = Tracking(None, runs, "rb").client
     assert client.get_model_version_by_alias("survey", "best").version == 2
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     served = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/survey@best",
          "--env-manager", "local", "--port", str(port), "--workers", "1"],

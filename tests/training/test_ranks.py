@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import command_lines
 import pytest
 import torch
+from ports import free_port
 from toys import REPOSITORY, write_set
 
 from rb.tracking import Tracking
@@ -66,11 +66,8 @@ def test_two_processes_learn_what_one_learns(tmp_path):
 
 def two(root: Path, *more: str) -> list[command_lines.Started]:
     """The two processes that torchrun would start, forked, which saves most of their time."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     told = {
-        "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     words = ["train.py", *more, f"paths.root={root}"]

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 from command_lines import Started, run, run_here
+from ports import free_port
 from toys import TINY, write_set
 
 from rb.hydra_job import UserError
@@ -247,9 +247,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"http://127.0.0.1:{free_port()}"
         self.start()
 
     def start(self) -> None:

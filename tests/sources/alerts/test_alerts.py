@@ -40,13 +40,6 @@ from rb.sources.alerts.source import open_stamps
 CONFIG = Path(__file__).resolve().parents[3] / "conf" / "data" / "alerts.yaml"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "night"
-    folder.mkdir()
-    return folder
-
-
 def test_the_shipped_configuration_states_the_defaults(tmp_path: Path) -> None:
     config = OmegaConf.create({"paths": {"cache": str(tmp_path)}, "data": OmegaConf.load(CONFIG)})
     config.data.root = "alerts"

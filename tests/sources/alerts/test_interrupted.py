@@ -24,13 +24,6 @@ from rb.io.locks import locked
 from rb.sources.alerts import source as alerts
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "night"
-    folder.mkdir()
-    return folder
-
-
 def night(root: Path) -> None:
     """Files with good packets, a second copy, one without an image, and one without difference."""
     write(root, "a", container([ztf(i) for i in range(5)], ZTF_SCHEMA))

@@ -15,23 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from alert_makers import RUBIN_SCHEMA, container, rubin, write, ztf, ztf_file
+from alert_makers import RUBIN_SCHEMA, container, read, rubin, write, ztf, ztf_file
 from astropy.io import fits
 from fastavro.utils import generate_one
 
 from rb.errors import UserError
 from rb.sources.alerts import wire
 from rb.sources.alerts.source import open_stamps
-from rb.stamps import StampSet
 
 VERSIONS = [(7, 0), (7, 1), (7, 2), (7, 3), (7, 4), (8, 0), (9, 0), (10, 0), (11, 0), (11, 1)]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "night"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +32,6 @@ def schemas() -> Path:
     if folder is None:
         pytest.skip("lsst-alert-packet is not installed")
     return folder
-
-
-def read(root: Path, **settings: Any) -> StampSet:
-    config = {"root": str(root), "cache": str(root.parent / "cache"), **settings}
-    return open_stamps(config, progress=False)
 
 
 def cutout(
