@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LEVELS = 1 << 16  # 16 random bits an element
+_FILTERS_OF_A_UNIT = 16
 
 
 class Dropout(nn.Dropout):
@@ -51,9 +53,10 @@ def mean_logits(each: Sequence[Tensor]) -> Tensor:
 def conv_max_pool(convolution: nn.Conv2d, pool: int, x: Tensor) -> Tensor:
     """Convolution with few filters and max pooling after it, as one strided convolution.
 
-    A convolution with one filter keeps the matrix units idle. The `pool`² outputs that a
+    A convolution with one filter keeps the vector units idle. The `pool`² outputs that a
     maximum is taken of are computed as filters of their own: the kernel shifted by each offset,
-    with a stride of `pool`. Equal to ``max_pool2d(convolution(x), pool)`` up to rounding.
+    with a stride of `pool`; and so are some neighbours along a row, until the units are full.
+    Equal to ``max_pool2d(convolution(x), pool)`` up to rounding.
 
     Parameters
     ----------
@@ -64,10 +67,22 @@ def conv_max_pool(convolution: nn.Conv2d, pool: int, x: Tensor) -> Tensor:
     x : Tensor, (N, C, H, W)
         Input.
     """
-    weight = convolution.weight
-    filters = weight.shape[0]
-    shifts = [(i, j) for i in range(pool) for j in range(pool)]
-    shifted = torch.stack([F.pad(weight, (j, pool - 1 - j, i, pool - 1 - i)) for i, j in shifts])
-    bias = None if convolution.bias is None else convolution.bias.repeat(pool * pool)
-    out = F.conv2d(x, shifted.flatten(0, 1), bias, stride=pool)
-    return out.unflatten(1, (pool * pool, filters)).max(1).values
+    weight, bias = convolution.weight, convolution.bias
+    filters, _, high, wide = weight.shape
+    rows, columns = (x.shape[2] - high + 1) // pool, (x.shape[3] - wide + 1) // pool
+    beside = max(1, _FILTERS_OF_A_UNIT // (filters * pool**2))
+    step, blocks = pool * beside, -(-columns // beside)
+    spare, below = step - 1, pool - 1
+    # Windows onto the padded kernel, from the last one backwards, are the kernel shifted.
+    padded = F.pad(weight, (spare, spare, below, below))
+    windows = padded.unfold(2, high + below, 1).unfold(3, wide + spare, 1).flip(2, 3)
+    shifted = windows.unflatten(3, (beside, pool)).permute(2, 4, 3, 0, 1, 5, 6).flatten(0, 3)
+    x = F.pad(x, (0, (blocks - 1) * step + wide + spare - x.shape[3]))
+    repeated = None if bias is None else bias.repeat(len(shifted) // filters)
+    out = F.conv2d(x, shifted, repeated, stride=(pool, step))[:, :, :rows]
+    of_each = out.permute(0, 2, 3, 1).unflatten(3, (pool**2, beside, filters))
+    if torch.is_grad_enabled():
+        largest = of_each.max(3).values  # whose gradient goes to one of several equal ones
+    else:
+        largest = reduce(torch.maximum, of_each.unbind(3))  # the same, sooner
+    return largest.flatten(2, 3)[:, :, :columns].permute(0, 3, 1, 2)
