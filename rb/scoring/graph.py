@@ -81,7 +81,7 @@ def scaled(stamps: Tensor, scaling: str) -> Tensor:
     shape = stamps.shape
     x = stamps.flatten(1)
     finite = x.abs() <= (LARGEST if scaling != "raw" else _FLOAT_MAX)
-    n = finite.double().sum(1, keepdim=True).clamp(min=1)
+    n = finite.float().sum(1, keepdim=True).clamp(min=1).double()
     mean = torch.where(finite, x, 0.0).double().sum(1, keepdim=True) / n
     near = mean.float()
     filled = torch.where(finite, x, near)
