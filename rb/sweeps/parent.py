@@ -100,7 +100,6 @@ class SweepParent(Callback):
         print("starting the sweep …", file=sys.stderr)
         check_places(OmegaConf.to_container(config.paths, resolve=True))  # type: ignore[arg-type]
         self._tracking = open_tracking(config)
-        earlier = self._earlier(key) if config.sweep.reuse else None
         experiment, size = config.get("experiment"), config.get("size")
         name = config.name or _name(experiment, size, keys)
         tags = {"overrides": " ".join(overrides), KEY_TAG: key}
@@ -115,9 +114,12 @@ class SweepParent(Callback):
             import optuna
 
             optuna.logging.set_verbosity(optuna.logging.WARNING)
-        run_id = earlier.info.run_id if earlier else None
-        self._context = self._tracking.run(name, "sweep", tags, run_id=run_id)
-        self._run = self._context.__enter__()
+        # Two that start at the same moment must not both find none and begin one.
+        with self._tracking.alone():
+            earlier = self._earlier(key) if config.sweep.reuse else None
+            run_id = earlier.info.run_id if earlier else None
+            self._context = self._tracking.run(name, "sweep", tags, run_id=run_id)
+            self._run = self._context.__enter__()
         at_failure(self._stopped)
         os.environ[PARENT_VARIABLE] = self._run.run_id
         announce(list(keys))

@@ -338,7 +338,7 @@ def table(verdicts: list[Verdict]) -> str:
 def main() -> int:
     """Inject until there are enough, or time is up; 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--injections", type=int, default=300)
+    parser.add_argument("--injections", type=int, default=300, help="beside each command twice")
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="one scenario")
@@ -354,7 +354,8 @@ def main() -> int:
     place.mkdir(parents=True, exist_ok=True)
     bench = Bench(chosen, place)
     verdicts = [bench.both(s.name) for s in chosen if s.name != "export"]
-    while len(verdicts) < told.injections and time.monotonic() < until:
+    twice = len(verdicts)
+    while len(verdicts) - twice < told.injections and time.monotonic() < until:
         name = rng.choice(chosen).name
         verdict = bench.disturb(name, rng)
         verdicts.append(verdict)

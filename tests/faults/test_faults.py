@@ -15,14 +15,14 @@ HERE = Path(__file__).resolve().parent
 @pytest.mark.slow
 def test_what_is_killed_goes_on_to_the_same_result():
     done = subprocess.run(
-        [sys.executable, HERE / "harness.py", "--injections", "6", "--minutes", "10"],
+        [sys.executable, HERE / "harness.py", "--injections", "3", "--minutes", "10"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     injected, ended, lost, wrong = map(int, re.search(
         r"\| all \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|", done.stdout
     ).groups())  # fmt: skip
-    assert injected >= 6 and ended >= 2 and (lost, wrong) == (0, 0)
+    assert injected > 10 and ended >= 10 and (lost, wrong) == (0, 0)  # 10 are each command twice
 
 
 @pytest.mark.slow
