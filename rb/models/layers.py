@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LEVELS = 1 << 16  # 16 random bits an element
-_FILTERS_OF_A_UNIT = 16
+_FILTERS_OF_A_UNIT = 16  # single-precision numbers in a vector of AVX-512, or in two of AVX2
 
 
 class Dropout(nn.Dropout):
